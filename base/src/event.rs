@@ -1,0 +1,230 @@
+//! Events: what the house tells the world, before any wire format. `sinks::wire` owns how they are written.
+
+use std::sync::Arc;
+
+use crate::{
+    media::{GapReason, SessionId, SourceDescription, StreamInfo},
+    time::{CaptureTime, Pts},
+};
+
+/// One record on its way to the sinks. Shared, never changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// `<session>-<kind>-<number>`: the same recording replayed with the same configuration gives the same ids, and a
+    /// record published twice carries the same id twice, so that consumers can drop duplicates.
+    pub id: String,
+    /// The stream it is about.
+    pub stream: Arc<StreamInfo>,
+    /// The connection it comes from.
+    pub session: SessionId,
+    /// Stream time it speaks of.
+    pub pts: Pts,
+    /// When that was captured; none when the recording carries no date.
+    pub captured: Option<CaptureTime>,
+    /// The rest.
+    pub body: Body,
+}
+
+/// What an event says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// One analysed frame.
+    Detections(Detections),
+    /// The stream's life.
+    Status(Status),
+    /// A stretch that was not analysed.
+    Gap(Gap),
+}
+
+impl Body {
+    /// The `type` on the wire.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Detections(_) => "detections",
+            Self::Status(_) => "status",
+            Self::Gap(_) => "gap",
+        }
+    }
+}
+
+impl Event {
+    /// Makes the event and its id; `number` counts (or names) events of this kind within the session.
+    pub fn new(
+        stream: &Arc<StreamInfo>,
+        session: &SessionId,
+        number: u64,
+        pts: Pts,
+        captured: Option<CaptureTime>,
+        body: Body,
+    ) -> Self {
+        Self {
+            id: format!("{session}-{}-{number}", body.kind()),
+            stream: Arc::clone(stream),
+            session: session.clone(),
+            pts,
+            captured,
+            body,
+        }
+    }
+}
+
+/// Axis-aligned box in pixels of the source picture, origin top left.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct BoxInImage {
+    /// Left edge.
+    pub x: f32,
+    /// Top edge.
+    pub y: f32,
+    /// Width, never negative.
+    pub width: f32,
+    /// Height, never negative.
+    pub height: f32,
+}
+
+impl BoxInImage {
+    /// Intersection over union with another box, 0..=1; zero when either is empty.
+    pub fn iou(&self, other: &Self) -> f32 {
+        let w = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);
+        let h = (self.y + self.height).min(other.y + other.height) - self.y.max(other.y);
+        if w <= 0.0 || h <= 0.0 {
+            return 0.0;
+        }
+        let inter = w * h;
+        let union = self.width * self.height + other.width * other.height - inter;
+        if union > 0.0 { inter / union } else { 0.0 }
+    }
+}
+
+/// One box with class and score in one frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detection {
+    /// Label, in the model's own words (`person`).
+    pub class: Arc<str>,
+    /// Confidence 0..=1.
+    pub score: f32,
+    /// Where.
+    pub box_in_image: BoxInImage,
+}
+
+/// A detection with the track it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrackedObject {
+    /// The detection.
+    pub detection: Detection,
+    /// Id of the track within the session, from 1; none while a track is not yet confirmed or tracking is off.
+    pub track: Option<u64>,
+}
+
+/// Name and version of a model: the version is the beginning of its file's SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelId {
+    /// Name in the manifest.
+    pub name: String,
+    /// First 8 hexadecimal digits of the weights' SHA-256.
+    pub version: String,
+}
+
+/// What was seen in one frame. Published for every analysed frame, also when nothing was there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detections {
+    /// Source picture width in pixels.
+    pub width: u32,
+    /// Source picture height in pixels.
+    pub height: u32,
+    /// Number of the frame within the session, from 0, counting those that sampling left out.
+    pub index: u64,
+    /// Who saw it.
+    pub model: Arc<ModelId>,
+    /// What, best score first.
+    pub objects: Vec<TrackedObject>,
+}
+
+/// State of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StreamState {
+    /// A session began.
+    Playing,
+    /// The connection was lost; trying again.
+    Interrupted,
+    /// The source came to its end.
+    Ended,
+    /// Given up: the cause will not go away by itself.
+    Failed,
+    /// We were told to stop.
+    Stopped,
+}
+
+impl StreamState {
+    /// The word used on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Playing => "playing",
+            Self::Interrupted => "interrupted",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A change in a stream's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The state it is in now.
+    pub state: StreamState,
+    /// In words, free of secrets.
+    pub detail: Option<String>,
+    /// What the source is; only with `Playing`.
+    pub source: Option<SourceDescription>,
+}
+
+/// A stretch of a stream that was not analysed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Last media before it, in the stream time of the session that broke.
+    pub from: Pts,
+    /// `from` plus the length of the outage.
+    pub to: Pts,
+    /// Why.
+    pub reason: GapReason,
+    /// Frames known to be lost; none when nobody can know.
+    pub n_frames_dropped: Option<u64>,
+    /// The cause in words, free of secrets.
+    pub detail: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iou() {
+        let check = |a: [f32; 4], b: [f32; 4], expected: f32| {
+            let r#box = |v: [f32; 4]| BoxInImage { x: v[0], y: v[1], width: v[2], height: v[3] };
+            assert!((r#box(a).iou(&r#box(b)) - expected).abs() < 1e-6, "{a:?} {b:?}");
+        };
+        check([0., 0., 10., 10.], [0., 0., 10., 10.], 1.0);
+        check([0., 0., 10., 10.], [5., 0., 10., 10.], 1.0 / 3.0);
+        check([0., 0., 10., 10.], [10., 0., 10., 10.], 0.0);
+        check([0., 0., 0., 0.], [0., 0., 0., 0.], 0.0);
+    }
+
+    #[test]
+    fn ids_are_deterministic() {
+        let stream =
+            Arc::new(StreamInfo { name: crate::media::StreamName::new("a").expect("name"), tags: Default::default() });
+        let session = SessionId::derived([b"x".as_slice()]);
+        let body = || {
+            Body::Gap(Gap {
+                from: Pts::ZERO,
+                to: Pts::ZERO,
+                reason: GapReason::Stalled,
+                n_frames_dropped: None,
+                detail: None,
+            })
+        };
+        let make = || Event::new(&stream, &session, 3, Pts::ZERO, None, body());
+        assert_eq!(make(), make());
+        assert_eq!(make().id, format!("{session}-gap-3"));
+    }
+}

@@ -1,0 +1,238 @@
+//! Keeping secrets out of everything that is printed: URLs with credentials, and free text that repeats them.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+/// What stands in place of a secret.
+pub const REDACTED: &str = "***";
+
+/// Query parameters whose value is a secret in the URLs of cameras and streaming services.
+const SECRET_PARAMETERS: [&str; 16] = [
+    "password",
+    "passwd",
+    "pass",
+    "pwd",
+    "user",
+    "username",
+    "token",
+    "access_token",
+    "auth",
+    "key",
+    "apikey",
+    "api_key",
+    "passphrase",
+    "secret",
+    "signature",
+    "sig",
+];
+
+/// URL of a source. `Display` and `Debug` show it without user, password and secret parameters.
+#[derive(Clone)]
+pub struct SourceUrl {
+    secret: SecretString,
+    shown: String,
+    scheme: String,
+    secrets: Vec<String>,
+}
+
+/// Why a text is no source URL. Never repeats the text beyond what can be shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadUrl {
+    /// Not a URL at all.
+    #[error("`{shown}` is no URL ({cause}); write something like rtsp://camera.lan:554/stream or file:///srv/clip.mp4")]
+    Malformed {
+        /// The text with what looks like credentials left out.
+        shown: String,
+        /// From the parser.
+        cause: String,
+    },
+}
+
+impl SourceUrl {
+    /// Parses a URL.
+    pub fn parse(text: &str) -> Result<Self, BadUrl> {
+        let url = Url::parse(text).map_err(|e| BadUrl::Malformed { shown: scrub_urls(text), cause: e.to_string() })?;
+        let mut secrets = Vec::new();
+        if let Some(password) = url.password() {
+            secrets.extend(both_spellings(password));
+        }
+        // The user's name alone is no secret worth tearing texts apart for ("admin" stands in many words),
+        // but RTSP cameras that take a bare token put it there.
+        if url.password().is_none() && !url.username().is_empty() {
+            secrets.extend(both_spellings(url.username()));
+        }
+        for (name, value) in url.query_pairs() {
+            if is_secret_parameter(&name) && !value.is_empty() {
+                secrets.extend(both_spellings(&value));
+            }
+        }
+        secrets.retain(|s| s.len() >= 3);
+        secrets.sort_by_key(|s| std::cmp::Reverse(s.len()));
+        secrets.dedup();
+        Ok(Self { secret: text.into(), shown: redact(&url), scheme: url.scheme().into(), secrets })
+    }
+
+    /// The whole URL, secrets included: only for handing to the library that opens it.
+    pub fn expose(&self) -> &str {
+        self.secret.expose_secret()
+    }
+
+    /// The scheme, lower case.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Takes this URL's secrets, and the credentials of any URL, out of a text that comes from elsewhere.
+    pub fn scrub(&self, text: &str) -> String {
+        let mut clean = scrub_urls(text);
+        for secret in &self.secrets {
+            clean = clean.replace(secret.as_str(), REDACTED);
+        }
+        clean
+    }
+}
+
+impl fmt::Display for SourceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for SourceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourceUrl({})", self.shown)
+    }
+}
+
+fn is_secret_parameter(name: &str) -> bool {
+    SECRET_PARAMETERS.iter().any(|p| name.eq_ignore_ascii_case(p))
+}
+
+fn percent_decoded(text: &str) -> String {
+    // `a=` makes it a form; a plus sign stays a plus sign when written %2B.
+    let form = format!("a={}", text.replace('+', "%2B"));
+    url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, v)| v.into_owned()).unwrap_or_default()
+}
+
+fn both_spellings(text: &str) -> [String; 3] {
+    let decoded = percent_decoded(text);
+    let encoded: String = url::form_urlencoded::byte_serialize(decoded.as_bytes()).collect();
+    [text.to_owned(), decoded, encoded]
+}
+
+/// The URL as it may be shown.
+fn redact(url: &Url) -> String {
+    let mut shown = url.clone();
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if has_user {
+        // Fails only for URLs that cannot carry a user, which have none to hide.
+        let _ = shown.set_username(REDACTED);
+        let _ = shown.set_password(None);
+    }
+    if url.query().is_some() {
+        let query: Vec<String> = url
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .map(|pair| match pair.split_once('=') {
+                Some((name, _)) if is_secret_parameter(&percent_decoded(name)) => format!("{name}={REDACTED}"),
+                _ => pair.to_owned(),
+            })
+            .collect();
+        shown.set_query(Some(&query.join("&")));
+    }
+    shown.to_string()
+}
+
+/// Takes the credentials out of everything in a text that looks like a URL.
+pub fn scrub_urls(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | ')'))
+            .unwrap_or(after.len());
+        let (body, next) = after.split_at(end);
+        out.push_str(&scrub_url_body(body));
+        rest = next;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// `body` is what follows `scheme://`.
+fn scrub_url_body(body: &str) -> String {
+    let authority_end = body.find(['/', '?', '#']).unwrap_or(body.len());
+    // A password may hold an unescaped `/`: where an `@` follows before the query, all before it is credentials.
+    let until_query = body.find(['?', '#']).unwrap_or(body.len());
+    let at = body[..authority_end]
+        .rfind('@')
+        .or_else(|| body[..authority_end].contains(':').then(|| body[..until_query].rfind('@')).flatten());
+    let mut out = String::new();
+    let tail = match at {
+        Some(at) => {
+            out.push_str(REDACTED);
+            &body[at..]
+        }
+        None => body,
+    };
+    match tail.split_once('?') {
+        None => out.push_str(tail),
+        Some((path, query)) => {
+            out.push_str(path);
+            for (i, pair) in query.split('&').enumerate() {
+                out.push(if i == 0 { '?' } else { '&' });
+                match pair.split_once('=') {
+                    Some((name, _)) if is_secret_parameter(name) => {
+                        out.push_str(name);
+                        out.push('=');
+                        out.push_str(REDACTED);
+                    }
+                    _ => out.push_str(pair),
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_without_secrets() {
+        let check = |url: &str, expected: &str| {
+            let url = SourceUrl::parse(url).expect(url);
+            assert_eq!(url.to_string(), expected);
+            assert_eq!(format!("{url:?}"), format!("SourceUrl({expected})"));
+        };
+        check("rtsp://cam.lan/1", "rtsp://cam.lan/1");
+        check("rtsp://admin:hunter2@cam.lan:554/1", "rtsp://***@cam.lan:554/1");
+        check("rtsp://tok3n@cam.lan/1", "rtsp://***@cam.lan/1");
+        check("https://a.b/c.m3u8?token=abc123&x=1", "https://a.b/c.m3u8?token=***&x=1");
+        check("srt://h:9000?mode=caller&PassPhrase=s3cretpass", "srt://h:9000?mode=caller&PassPhrase=***");
+    }
+
+    #[test]
+    fn free_text_is_scrubbed() {
+        let url = SourceUrl::parse("rtsp://admin:hun%40ter2@cam.lan/1?token=qwerty").expect("url");
+        let check = |text: &str, expected: &str| assert_eq!(url.scrub(text), expected);
+        check("could not open rtsp://admin:hun%40ter2@cam.lan/1: no", "could not open rtsp://***@cam.lan/1: no");
+        check("pass hun@ter2, again hun%40ter2", "pass ***, again ***");
+        check("at \"http://u:p/w@h/x?token=a&b=c\" and qwerty", "at \"http://***@h/x?token=***&b=c\" and ***");
+        check("nothing to hide", "nothing to hide");
+    }
+
+    #[test]
+    fn a_bad_url_does_not_show_its_password() {
+        let error = SourceUrl::parse("rtsp://u:secretword@[bad/1").expect_err("bad host").to_string();
+        assert!(!error.contains("secretword"), "{error}");
+        assert!(error.contains("rtsp://***@[bad/1"), "{error}");
+        assert!(SourceUrl::parse("no url").is_err());
+    }
+}
