@@ -1,0 +1,13 @@
+//! eyewitness, assembled: configuration, topology, supervision and the command line over `ingest`, `inference` and `sinks`.
+//!
+//! A thin library so that `main` reads in one screen and the integration tests can reach the parts.
+
+pub mod cli;
+pub mod config;
+pub mod latency;
+pub mod logging;
+pub mod reference;
+pub mod signals;
+pub mod stream;
+pub mod summary;
+pub mod topology;

@@ -74,6 +74,18 @@ impl SourceUrl {
         Ok(Self { secret: text.into(), shown: redact(&url), scheme: url.scheme().into(), secrets })
     }
 
+    /// A file on this machine; `path` must be absolute.
+    ///
+    /// # Errors
+    /// When the path is not absolute.
+    pub fn from_path(path: &std::path::Path) -> Result<Self, BadUrl> {
+        let url = Url::from_file_path(path).map_err(|()| BadUrl::Malformed {
+            shown: path.display().to_string(),
+            cause: "not an absolute path".into(),
+        })?;
+        Self::parse(url.as_str())
+    }
+
     /// The whole URL, secrets included: only for handing to the library that opens it.
     pub fn expose(&self) -> &str {
         self.secret.expose_secret()
@@ -106,6 +118,19 @@ impl fmt::Debug for SourceUrl {
     }
 }
 
+/// Any text as one part of a URL: everything but letters, digits and `-._~` becomes `%XX` (RFC 3986, section 2).
+pub fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
 fn is_secret_parameter(name: &str) -> bool {
     SECRET_PARAMETERS.iter().any(|p| name.eq_ignore_ascii_case(p))
 }
@@ -118,7 +143,7 @@ fn percent_decoded(text: &str) -> String {
 
 fn both_spellings(text: &str) -> [String; 3] {
     let decoded = percent_decoded(text);
-    let encoded: String = url::form_urlencoded::byte_serialize(decoded.as_bytes()).collect();
+    let encoded = percent_encoded(&decoded);
     [text.to_owned(), decoded, encoded]
 }
 

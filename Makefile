@@ -1,0 +1,55 @@
+# make demo   the main job on the bundled clip, through a real loopback RTSP camera
+# make test   every test, against real parts
+# Each does all its set-up first; a second run takes seconds. `make help` lists the rest.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CACHE := $(or $(EYEWITNESS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/eyewitness)
+# Builds live outside the checkout: a fresh clone finds the dependencies already built.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export PATH := $(HOME)/.cargo/bin:$(CACHE)/bin:$(CACHE)/lint-venv/bin:$(PATH)
+BIN := $(CARGO_TARGET_DIR)/debug/eyewitness
+SECS ?=
+.PHONY: help setup setup-test setup-lint build demo test bench lint fmt docs release
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## packages, Rust and ONNX Runtime
+	@scripts/setup.sh run
+
+setup-test: ## the same, and what the tests need: Kafka, kcat
+	@scripts/setup.sh test
+
+setup-lint: ## the same, and cargo-deny and typos
+	@scripts/setup.sh lint
+
+build: setup ## the binary
+	@echo "[build] $(BIN) (a first build takes 5 to 10 minutes on 2 cores)"
+	@cargo build --locked --quiet
+
+demo: build ## attach a real RTSP camera on loopback and watch what is seen (SECS=10 ends it sooner)
+	@$(BIN) demo $(if $(SECS),--secs $(SECS))
+
+test: setup-test ## every test, against real parts
+	@echo "[test] building and running all tests"
+	@cargo test --locked --workspace --no-fail-fast
+
+bench: build ## CPU and memory: decoding, inference, the pipeline, and its peers where their scripts are
+	@tools/bench/run.sh "$(BIN)"
+
+lint: setup-lint ## rustfmt, clippy, cargo-deny, typos, stale generated docs
+	@cargo fmt --all --check
+	@cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	@scripts/deny.sh
+	@typos
+	@echo "[lint] clean"
+
+fmt: ## format the code
+	@cargo fmt --all
+
+docs: build ## write docs/ref anew from the configuration and wire types
+	@$(BIN) schema --write docs/ref
+
+release: setup ## an optimised binary for packaging
+	@cargo build --locked --release

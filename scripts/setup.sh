@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Sets this machine up: Debian packages, Rust, ONNX Runtime; for tests also Kafka, kcat and Python tools; for lint cargo-deny and typos.
+# usage: scripts/setup.sh [run|test|lint]...     Idempotent: what is there is left alone, so a second run takes seconds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+CACHE="${EYEWITNESS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/eyewitness}"
+DATA="${XDG_DATA_HOME:-$HOME/.local/share}/eyewitness"
+ORT_VERSION=1.31.1
+CARGO_DENY_VERSION=0.20.2
+TYPOS_VERSION=1.52.0
+mkdir -p "$CACHE" "$DATA/lib"
+export PATH="$HOME/.cargo/bin:$PATH"
+
+say()  { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
+die()  { printf '\033[1m[setup]\033[0m error: %s\n' "$*" >&2; exit 1; }
+
+BUILD_PACKAGES=(build-essential clang libclang-dev cmake pkg-config curl ca-certificates unzip python3 python3-pip python3-venv
+  libssl-dev libzstd-dev zlib1g-dev
+  libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev libgstrtspserver-1.0-dev
+  gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+  gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice gstreamer1.0-x gstreamer1.0-rtsp glib-networking)
+TEST_PACKAGES=(default-jdk-headless maven kcat openssl)
+
+packages() {
+  local missing=() p
+  for p in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+  done
+  if [ ${#missing[@]} -eq 0 ]; then say "Debian packages: all $# are there"; return; fi
+  command -v apt-get >/dev/null || die "this set-up knows Debian (apt-get) only; install by hand: ${missing[*]}"
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || die "Debian packages are missing and this user is neither root nor has sudo; ask an administrator for: apt-get install --no-install-recommends ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "Debian packages: installing ${#missing[@]} (1 to 3 minutes): ${missing[*]}"
+  # An archive folder of our own: two apt runs clean each other's up.
+  mkdir -p "$CACHE/apt/partial"
+  "${as_root[@]}" apt-get update -qq || die "apt-get update failed: is the network up?"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    -o Dir::Cache::archives="$CACHE/apt" -o Dpkg::Use-Pty=0 "${missing[@]}" >"$CACHE/apt.log" 2>&1 \
+    || { tail -n 20 "$CACHE/apt.log" >&2; die "apt-get install failed; the whole log is in $CACHE/apt.log"; }
+  "${as_root[@]}" rm -rf "$CACHE/apt"
+}
+
+rust() {
+  local need have
+  need=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+  if ! command -v cargo >/dev/null; then
+    say "Rust: installing with rustup"
+    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c rustfmt -c clippy \
+      || die "rustup could not be fetched; install Rust $need or newer by hand (https://rustup.rs) and try again"
+  fi
+  have=$(cargo --version | awk '{print $2}')
+  [ "$(printf '%s\n%s\n' "$need" "$have" | sort -V | head -n 1)" = "$need" ] \
+    || die "Rust $have is too old, $need or newer is needed: rustup update stable"
+  say "Rust: $have"
+}
+
+onnxruntime() {
+  local arch wheel_sha lib_sha lib="$DATA/lib/libonnxruntime.so.$ORT_VERSION"
+  arch=$(uname -m)
+  case "$arch" in
+    x86_64)  wheel_sha=1f3dea47f2f0e5117c2404cea7d21fd253ae7836a3bf167a501cdfbb2600d536
+             lib_sha=fc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3 ;;
+    aarch64) wheel_sha=0b9a492176886992e0e875f06bc0367e333f5fff11711a2d642e18b02f3009cc
+             lib_sha=8aa3b76b28c778a2b1dd660d34161adb1d508c9ccd04ff9dc80e26eca5df8467 ;;
+    *) die "no pinned ONNX Runtime for $arch; put libonnxruntime.so.$ORT_VERSION into $DATA/lib yourself" ;;
+  esac
+  if ! echo "$lib_sha  $lib" | sha256sum --check --status 2>/dev/null; then
+    say "ONNX Runtime $ORT_VERSION: fetching its Python wheel (24 MB) for the library in it"
+    local tmp; tmp=$(mktemp -d "$CACHE/ort.XXXXXX")
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 \
+      --platform "manylinux_2_28_$arch" --dest "$tmp" "onnxruntime==$ORT_VERSION" \
+      || die "ONNX Runtime could not be fetched: is the network up, and does 'python3 -m pip download' work?"
+    local wheel; wheel=$(ls "$tmp"/*.whl)
+    echo "$wheel_sha  $wheel" | sha256sum --check --status \
+      || die "checksum of $(basename "$wheel"): expected $wheel_sha, found $(sha256sum "$wheel" | cut -d' ' -f1); nothing was installed"
+    unzip -q -o -j "$wheel" "onnxruntime/capi/libonnxruntime.so.$ORT_VERSION" onnxruntime/LICENSE onnxruntime/ThirdPartyNotices.txt -d "$tmp"
+    mv "$tmp/LICENSE" "$DATA/lib/onnxruntime.LICENSE"
+    mv "$tmp/ThirdPartyNotices.txt" "$DATA/lib/onnxruntime.ThirdPartyNotices.txt"
+    mv "$tmp/libonnxruntime.so.$ORT_VERSION" "$lib.new" && mv "$lib.new" "$lib"
+    rm -rf "$tmp"
+    echo "$lib_sha  $lib" | sha256sum --check --status || die "checksum of $lib does not match after unpacking"
+  fi
+  ln -sfn "libonnxruntime.so.$ORT_VERSION" "$DATA/lib/libonnxruntime.so"
+  say "ONNX Runtime: $lib"
+}
+
+kafka() { scripts/kafka/fetch.sh; }
+
+cargo_deny() {
+  if [ "$("$CACHE/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ]; then
+    say "cargo-deny $CARGO_DENY_VERSION: building (3 to 6 minutes, once)"
+    CARGO_TARGET_DIR="$CACHE/target-tools" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+      cargo install --quiet --locked --root "$CACHE" --version "$CARGO_DENY_VERSION" cargo-deny \
+      || die "cargo-deny could not be built"
+    rm -rf "$CACHE/target-tools"
+  fi
+  say "cargo-deny: $CARGO_DENY_VERSION"
+}
+
+typos() {
+  if [ "$("$CACHE/lint-venv/bin/typos" --version 2>/dev/null)" != "typos-cli $TYPOS_VERSION" ]; then
+    say "typos $TYPOS_VERSION: fetching"
+    python3 -m venv "$CACHE/lint-venv" && "$CACHE/lint-venv/bin/pip" install --quiet --disable-pip-version-check "typos==$TYPOS_VERSION" \
+      || die "typos could not be fetched"
+  fi
+  say "typos: $TYPOS_VERSION"
+}
+
+[ $# -gt 0 ] || set -- run
+for goal in "$@"; do
+  case "$goal" in
+    run)  packages "${BUILD_PACKAGES[@]}"; rust; onnxruntime ;;
+    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka ;;
+    lint) packages "${BUILD_PACKAGES[@]}"; rust; cargo_deny; typos ;;
+    *) die "unknown goal '$goal': run, test or lint" ;;
+  esac
+done

@@ -1,0 +1,350 @@
+//! The configuration file: TOML, read and checked whole before anything starts. Reads the file and the environment, nothing else.
+//!
+//! The field docs below are the user's documentation: docs/ref/configuration.md is generated from them.
+
+pub mod problem;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base::{media::StreamName, redact::SourceUrl};
+use inference::{engine::EngineConfig, track::TrackerConfig};
+use ingest::{Sampling, SourceConfig};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+use sinks::SinkConfig;
+
+use self::problem::{Problem, Problems};
+
+/// A configuration file.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Streams to attach, by name.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, StreamConfig>")]
+    pub streams: BTreeMap<Spanned<String>, StreamConfig>,
+    /// What to run on a stream, by profile name. A stream that names no profile uses `default`, which exists even if it is not written here.
+    #[serde(default)]
+    pub profiles: BTreeMap<String, ProfileConfig>,
+    /// Where events go, by sink name. Without any: readable lines on the console, and the file `eyewitness-out/events.jsonl`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, SinkConfig>")]
+    pub sinks: BTreeMap<String, Spanned<SinkConfig>>,
+    /// How models run.
+    #[serde(default)]
+    pub inference: EngineConfig,
+    /// The service as a whole.
+    #[serde(default)]
+    pub service: ServiceConfig,
+}
+
+/// One attached stream.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamConfig {
+    /// Where the media comes from, such as `rtsp://user:${CAMERA_PASSWORD}@192.0.2.10/stream1`, `/srv/clip.mp4` or
+    /// `https://example.org/live.m3u8`. `${NAME}` is replaced by that environment variable, percent-encoded.
+    #[schemars(with = "String")]
+    pub url: Spanned<String>,
+    /// Which profile to run.
+    #[serde(default = "default_profile")]
+    #[schemars(with = "String")]
+    pub profile: Spanned<String>,
+    /// Free key-value pairs, written into every event of the stream.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// How to connect.
+    #[serde(default)]
+    pub source: SourceConfig,
+}
+
+/// What to run on a stream.
+#[derive(Deserialize, JsonSchema, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProfileConfig {
+    /// Detector: a built-in model's name (see `eyewitness models list`) or the path of a manifest.
+    #[schemars(with = "String")]
+    pub detect: Spanned<String>,
+    /// Which frames to look at.
+    #[schemars(with = "Sampling")]
+    pub sampling: Spanned<Sampling>,
+    /// Classes to report, in the model's own words; empty for all.
+    #[schemars(with = "Vec<String>")]
+    pub classes: Vec<Spanned<String>>,
+    /// Least score (0 to 1) of a reported detection; without it, the model's own.
+    pub min_score: Option<f32>,
+    /// Least score by class, above `min_score` in rank.
+    pub class_scores: BTreeMap<String, f32>,
+    /// Follow objects over frames.
+    pub track: bool,
+    /// How objects are followed.
+    pub tracker: TrackerConfig,
+}
+
+/// Detector of a profile that names none.
+pub const DEFAULT_DETECTOR: &str = "ssdlite-mbv2";
+
+impl Default for ProfileConfig {
+    fn default() -> Self {
+        Self {
+            detect: Spanned::new(0..0, DEFAULT_DETECTOR.into()),
+            sampling: Spanned::new(0..0, Sampling::Fps(5.0)),
+            classes: Vec::new(),
+            min_score: None,
+            class_scores: BTreeMap::new(),
+            track: true,
+            tracker: TrackerConfig::default(),
+        }
+    }
+}
+
+/// The service as a whole.
+#[derive(Deserialize, JsonSchema, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceConfig {
+    /// Seconds that a stop may take to deliver what is on its way.
+    pub grace_secs: u64,
+    /// Log filter: `error`, `warn`, `info`, `debug`, or directives such as `info,ingest=debug`.
+    pub log: String,
+    /// Log as JSON lines instead of readable text.
+    pub log_json: bool,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self { grace_secs: 10, log: "info".into(), log_json: false }
+    }
+}
+
+impl ServiceConfig {
+    /// The grace period.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_secs)
+    }
+}
+
+fn default_profile() -> Spanned<String> {
+    Spanned::new(0..0, "default".into())
+}
+
+/// A stream, checked and ready to be spawned.
+pub struct CheckedStream {
+    /// Its name.
+    pub name: StreamName,
+    /// Its URL, environment variables put in.
+    pub url: SourceUrl,
+    /// Its profile.
+    pub profile: ProfileConfig,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// How to connect.
+    pub source: SourceConfig,
+}
+
+/// A configuration that can be started.
+pub struct Checked {
+    /// The streams, in name order.
+    pub streams: Vec<CheckedStream>,
+    /// The sinks.
+    pub sinks: BTreeMap<String, SinkConfig>,
+    /// How models run.
+    pub inference: EngineConfig,
+    /// The service.
+    pub service: ServiceConfig,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place in the file.
+pub fn load(path: &Path) -> Result<Checked, Problems> {
+    let text = std::fs::read_to_string(path).map_err(|e| Problems::unreadable(path, &e))?;
+    parse(&path.display().to_string(), &text, &|name| std::env::var(name).ok())
+}
+
+/// Checks a text; `origin` is what messages call it, `env` looks up an environment variable.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Checked, Problems> {
+    let config: Config =
+        toml::from_str(text).map_err(|e| Problems::new(origin, text, vec![Problem::from_toml(text, &e)]))?;
+    let mut problems = Vec::new();
+    let mut streams = Vec::new();
+    let profile_names: Vec<&str> =
+        config.profiles.keys().map(String::as_str).chain(["default"]).collect();
+    for (name, stream) in &config.streams {
+        let checked_name = StreamName::new(name.get_ref())
+            .map_err(|e| problems.push(Problem::at(name.span(), e.to_string())))
+            .ok();
+        let url = expand(stream.url.get_ref(), env)
+            .map_err(|e| problems.push(Problem::at(stream.url.span(), e)))
+            .ok()
+            .and_then(|full| {
+                let checked = source_url(&full).and_then(|url| {
+                    ingest::check(&url, &stream.source).map_err(|e| e.to_string())?;
+                    Ok(url)
+                });
+                checked.map_err(|e| problems.push(Problem::at(stream.url.span(), e))).ok()
+            });
+        let profile = match config.profiles.get(stream.profile.get_ref()) {
+            Some(profile) => Some(profile.clone()),
+            None if stream.profile.get_ref() == "default" => Some(ProfileConfig::default()),
+            None => {
+                let what = format!("no profile is called `{}`", stream.profile.get_ref());
+                problems.push(
+                    Problem::at(stream.profile.span(), what)
+                        .with_suggestion(stream.profile.get_ref(), profile_names.iter().copied()),
+                );
+                None
+            }
+        };
+        if let (Some(name), Some(url), Some(profile)) = (checked_name, url, profile) {
+            streams.push(CheckedStream {
+                name,
+                url,
+                profile,
+                tags: stream.tags.clone(),
+                source: stream.source.clone(),
+            });
+        }
+    }
+    for profile in config.profiles.values() {
+        check_profile(profile, &mut problems);
+    }
+    for (name, sink) in &config.sinks {
+        if let Err(e) = sink.get_ref().validate() {
+            problems.push(Problem::at(sink.span(), format!("sink `{name}`: {e}")));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problems::new(origin, text, problems));
+    }
+    let sinks = if config.sinks.is_empty() {
+        default_sinks(Path::new("eyewitness-out/events.jsonl"))
+    } else {
+        config.sinks.into_iter().map(|(name, sink)| (name, sink.into_inner())).collect()
+    };
+    Ok(Checked { streams, sinks, inference: config.inference, service: config.service })
+}
+
+/// The embedded default: no broker needed.
+pub fn default_sinks(file: &Path) -> BTreeMap<String, SinkConfig> {
+    BTreeMap::from([
+        ("console".to_owned(), SinkConfig::console()),
+        ("file".to_owned(), SinkConfig::file(file.to_owned())),
+    ])
+}
+
+fn check_profile(profile: &ProfileConfig, problems: &mut Vec<Problem>) {
+    if let Err(e) = profile.sampling.get_ref().validate() {
+        problems.push(Problem::at(profile.sampling.span(), e.to_string()));
+    }
+    let scores = profile.min_score.iter().chain(profile.class_scores.values());
+    if scores.into_iter().any(|s| !(0.0..=1.0).contains(s)) {
+        problems.push(Problem::at(profile.detect.span(), "a score lies between 0 and 1".into()));
+    }
+}
+
+/// A URL, or a path on this machine.
+///
+/// # Errors
+/// In words.
+pub fn source_url(text: &str) -> Result<SourceUrl, String> {
+    if text.contains("://") {
+        return SourceUrl::parse(text).map_err(|e| e.to_string());
+    }
+    let path = PathBuf::from(text);
+    let absolute = std::path::absolute(&path).map_err(|e| format!("`{text}` is neither a URL nor a path: {e}"))?;
+    SourceUrl::from_path(&absolute).map_err(|e| e.to_string())
+}
+
+/// Puts environment variables in, percent-encoded so that any password fits into a URL.
+fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, next) = after.split_once('}').ok_or_else(|| "`${` without its `}`".to_owned())?;
+        let value = env(name).ok_or_else(|| format!("environment variable `{name}` is not set"))?;
+        out.push_str(before);
+        out.push_str(&base::redact::percent_encoded(&value));
+        rest = next;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_env(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let text = r#"
+            [streams.front-door]
+            url = "rtsp://admin:${PASSWORD}@192.0.2.10/1"
+            profile = "people"
+            tags = { Location = "Front" }
+            [profiles.people]
+            detect = "ssdlite-mbv2"
+            sampling = { fps = 2.5 }
+            classes = ["person"]
+            [sinks.out]
+            type = "file"
+            path = "x.jsonl"
+            [service]
+            grace_secs = 3
+        "#;
+        let env = |name: &str| (name == "PASSWORD").then(|| "p@ss w/rd".to_owned());
+        let checked = parse("test.toml", text, &env).map_err(|p| p.to_string()).expect("good");
+        assert_eq!(checked.streams.len(), 1);
+        let stream = &checked.streams[0];
+        assert_eq!(stream.url.expose(), "rtsp://admin:p%40ss%20w%2Frd@192.0.2.10/1");
+        assert_eq!(stream.url.to_string(), "rtsp://***@192.0.2.10/1");
+        assert_eq!(stream.profile.classes[0].get_ref(), "person");
+        assert_eq!(checked.service.grace(), Duration::from_secs(3));
+        assert_eq!(checked.sinks.keys().collect::<Vec<_>>(), ["out"]);
+    }
+
+    #[test]
+    fn every_mistake_is_refused_with_line_key_and_suggestion() {
+        let check = |text: &str, line: usize, expected: &[&str]| {
+            let Err(problems) = parse("eyewitness.toml", text, &no_env) else { panic!("accepted: {text}") };
+            let shown = problems.render(false);
+            for part in expected {
+                assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+            }
+            assert!(shown.contains(&format!("eyewitness.toml:{line}:")), "line {line} is missing in:\n{shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        };
+        check("[streems.a]\nurl = 'x'", 1, &["streems", "did you mean `streams`"]);
+        check("[streams.a]\nurl = 'test://'\nprofil = 'x'", 3, &["profil", "did you mean `profile`"]);
+        check("[streams.a]\nurl = 'test://'\nprofile = 'defalt'", 3, &["no profile", "did you mean `default`"]);
+        check("[streams.a]\nurl = 'rtsp://u:hunter2@[x/'", 2, &["no URL"]);
+        check("[streams.a]\nurl = 'gopher2://u:hunter2@x/'", 2, &["gopher2"]);
+        check("[streams.a]\nurl = 'rtsp://u:${NOT_SET}@x/'", 2, &["`NOT_SET` is not set"]);
+        check("[streams.'a b']\nurl = 'test://'", 1, &["no stream name"]);
+        check("[profiles.default]\nsampling = { fps = 0 }", 2, &["fps"]);
+        check("[profiles.default]\nsampling = { fsp = 1 }", 2, &["fsp", "did you mean `fps`"]);
+        check("[sinks.k]\ntype = 'kafak'\nbrokers = 'x'", 2, &["kafak", "did you mean `kafka`"]);
+        check("[sinks.f]\ntype = 'file'\npth = 'x'", 3, &["pth", "did you mean `path`"]);
+        check("[streams.a]\nurl = 'rtsp://u:hunter2@x/'\n[service]\ngrace_secs = 'ten'", 4, &["grace_secs"]);
+        check("[streams.a\nurl = 'rtsp://u:hunter2@x/'", 1, &["expected"]);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text = "[streams.a]\nurl = 'rtsp://u:hunter2@x/${NO}'\nprofile = 'nope'\n[streams.'b c']\nurl = 'test://'";
+        let Err(problems) = parse("eyewitness.toml", text, &no_env) else { panic!("accepted") };
+        assert_eq!(problems.len(), 3, "{}", problems.render(false));
+    }
+}
