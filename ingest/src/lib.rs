@@ -1,0 +1,19 @@
+//! Sources and decoding: from a URL to [`base::media::Frame`] and [`base::media::AudioChunk`].
+//!
+//! The only crate that knows GStreamer. Each stream has one supervising thread (`stream`) and GStreamer's own; their
+//! callbacks only map, stamp, enqueue and return. Must never do inference, nor print, nor let GStreamer print.
+
+pub mod camera;
+mod config;
+mod doctor;
+mod error;
+mod log;
+mod registry;
+mod stream;
+
+pub use config::{Mode, Reconnect, RtspTransport, Sampling, SourceConfig, StreamOptions, TlsVerify};
+pub use doctor::{Check, doctor};
+pub use error::IngestError;
+pub use log::init;
+pub use registry::{SourceKindInfo, source_kinds};
+pub use stream::Stream;
