@@ -1,1 +1,7 @@
-fn main(){}
+//! The `eyewitness` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    eyewitness::cli::main()
+}

@@ -1,1 +1,14 @@
-fn main(){}
+//! The integration tests: one harness, real parts. Each module drives the `eyewitness` binary, or the assembled house,
+//! against a real RTSP server, real media, a real model, a real Apache Kafka.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../sinks/tests/broker/mod.rs"]
+mod broker;
+mod commands;
+mod harness;
+mod invariants;
+mod kafka;
+mod network;
+mod replay;
+mod rtsp;

@@ -195,6 +195,14 @@ impl<T> Receiver<T> {
     }
 }
 
+impl<T: Send + 'static> Receiver<T> {
+    /// Reads the figures later, also after both ends are gone.
+    pub fn probe(&self) -> impl Fn() -> QueueReading + Send + use<T> {
+        let shared = Arc::clone(&self.0);
+        move || shared.read()
+    }
+}
+
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         self.0.state.lock().n_senders += 1;

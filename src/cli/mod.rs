@@ -1,0 +1,138 @@
+//! The command line: one file a command. Standard output carries results, standard error everything else.
+
+mod bench;
+mod camera;
+mod demo;
+mod doctor;
+mod models;
+mod replay;
+mod run;
+mod schema;
+mod validate;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use base::{redact::scrub_urls, shutdown::Shutdown};
+use clap::{Parser, Subcommand};
+
+/// Exit code when something went wrong at run time.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code when the command line or the configuration was refused; nothing was started.
+pub const EXIT_REFUSED: u8 = 2;
+/// Exit code when the work was done but a sink did not deliver every event.
+pub const EXIT_UNDELIVERED: u8 = 3;
+
+const AFTER_HELP: &str = "\
+Examples:
+  eyewitness demo                                     watch the bundled clip through a real RTSP camera
+  eyewitness replay clip.mp4 --out clip.jsonl         one JSON record for every frame of a recording
+  eyewitness run --config eyewitness.toml             the service: every stream of the configuration
+  eyewitness validate eyewitness.toml                 check a configuration without starting anything
+  eyewitness doctor                                   what this machine has and lacks
+
+Exit codes:
+  0    done
+  1    failed: the message says what, where and what to do
+  2    the command line or the configuration was refused; nothing was started
+  3    done, but a sink did not deliver every event
+  130  stopped at once by a second signal
+
+Environment:
+  EYEWITNESS_MODELS   where models are kept (else the user's data folder)
+  RUST_LOG            log filter, before the configuration's
+  NO_COLOR            no colours";
+
+/// Attach a camera or any live stream; its detections arrive on Kafka, in files and on the console.
+#[derive(Parser)]
+#[command(name = "eyewitness", version, after_help = AFTER_HELP, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log filter: error, warn, info, debug, or directives such as info,ingest=debug
+    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG")]
+    log: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service: attach every stream of a configuration
+    Run(run::Args),
+    /// Analyse a recording as fast as it goes, dropping nothing
+    Replay(replay::Args),
+    /// Check a configuration file
+    Validate(validate::Args),
+    /// Print or write the JSON Schemas of all records, and the configuration reference
+    Schema(schema::Args),
+    /// Check this machine: GStreamer, ONNX Runtime, models, disk
+    Doctor(doctor::Args),
+    /// List, fetch and verify models
+    #[command(subcommand)]
+    Models(models::Command),
+    /// The main job on the bundled clip, through a real RTSP camera on loopback
+    Demo(demo::Args),
+    /// Serve a clip as an RTSP camera on loopback
+    #[command(hide = true)]
+    Camera(camera::Args),
+    /// Measure one part alone
+    #[command(hide = true, subcommand)]
+    Bench(bench::Command),
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let log = cli.log.as_deref();
+    let done = match cli.command {
+        Command::Run(args) => run::run(args, log),
+        Command::Replay(args) => replay::run(args, log),
+        Command::Validate(args) => validate::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Doctor(args) => doctor::run(&args, log),
+        Command::Models(command) => models::run(command, log),
+        Command::Demo(args) => demo::run(args, log),
+        Command::Camera(args) => camera::run(args, log),
+        Command::Bench(command) => bench::run(command, log),
+    };
+    done.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::from(EXIT_FAILED)
+    })
+}
+
+/// Prints an error with its causes, secrets taken out.
+fn complain(error: &anyhow::Error) {
+    say_err(&scrub_urls(&format!("error: {error:#}")));
+}
+
+/// A line on standard output; a reader that has gone away ends nothing.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A line on standard error.
+fn say_err(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// What every command that handles media needs first.
+fn begin(log: &str, log_json: bool) -> anyhow::Result<Shutdown> {
+    crate::logging::init(log, log_json)?;
+    ingest::init().context("GStreamer")?;
+    inference::runtime::init().context("ONNX Runtime")?;
+    let shutdown = Shutdown::default();
+    crate::signals::watch(shutdown.clone()).context("signals")?;
+    Ok(shutdown)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,259 @@
+//! `eyewitness replay`: the same pipeline over a recording, nothing dropped, the same bytes every time.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{IsTerminal as _, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use base::{
+    media::{SessionId, StreamName},
+    time::{Clock, SystemClock},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use ingest::Sampling;
+use serde_spanned::Spanned;
+use sinks::SinkConfig;
+
+use super::{EXIT_FAILED, EXIT_UNDELIVERED, begin, complain, say_err};
+use crate::{
+    config::{self, CheckedStream, DEFAULT_DETECTOR, ProfileConfig},
+    signals::EXIT_ABORTED,
+    stream::{Analysis, Outcome},
+    summary,
+    topology::{House, Running},
+};
+
+/// Analyse a recording as fast as it goes: every frame the sampling asks for gets a record, nothing is dropped.
+///
+/// The same recording with the same options gives the same bytes, event ids included.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  eyewitness replay clip.mp4 --out clip.jsonl
+  eyewitness replay clip.mp4 --sample fps=2 --classes person,car --min-score 0.5
+  eyewitness replay clip.mp4 --detect yolox-nano --sample keyframes --out - | jq .objects")]
+pub(super) struct Args {
+    /// The recording: a file, or the URL of one
+    input: String,
+    /// Detector: a built-in model's name or the path of a manifest
+    #[arg(long, value_name = "MODEL", default_value = DEFAULT_DETECTOR)]
+    detect: String,
+    /// Frames to look at: all, every=N, fps=F or keyframes
+    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = parse_sampling)]
+    sample: Sampling,
+    /// Where the records go (JSON Lines), replacing what is there; `-` is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    out: PathBuf,
+    /// Stream name in the records; else made from the file's name
+    #[arg(long)]
+    name: Option<String>,
+    /// Classes to report, separated by commas; else all
+    #[arg(long, value_delimiter = ',')]
+    classes: Vec<String>,
+    /// Least score of a reported detection, 0 to 1; else the model's own
+    #[arg(long, value_parser = parse_score)]
+    min_score: Option<f32>,
+    /// Do not follow objects over frames
+    #[arg(long)]
+    no_track: bool,
+    /// Execution providers to try in turn: cpu, cuda, tensorrt, openvino, coreml
+    #[arg(long, value_delimiter = ',')]
+    providers: Vec<String>,
+    /// Threads for the model; 0 uses every core
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+/// Reads `all`, `keyframes`, `every=N` or `fps=F`.
+pub(super) fn parse_sampling(text: &str) -> Result<Sampling, String> {
+    let sampling = match text.split_once('=') {
+        None if text == "all" => Sampling::All,
+        None if text == "keyframes" => Sampling::Keyframes,
+        Some(("every", n)) => Sampling::EveryNth(n.parse().map_err(|_| format!("`{n}` is no whole number"))?),
+        Some(("fps", f)) => Sampling::Fps(f.parse().map_err(|_| format!("`{f}` is no number"))?),
+        _ => return Err("write all, keyframes, every=N or fps=F".into()),
+    };
+    sampling.validate().map_err(|e| e.to_string())?;
+    Ok(sampling)
+}
+
+fn parse_score(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|s| (0.0..=1.0).contains(s)).ok_or_else(|| "a score lies between 0 and 1".into())
+}
+
+pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
+    let shutdown = begin(log.unwrap_or("warn"), false)?;
+    let url = config::source_url(&args.input).map_err(anyhow::Error::msg)?;
+    let name = match &args.name {
+        Some(name) => StreamName::new(name)?,
+        None => name_from(&args.input),
+    };
+    let profile = ProfileConfig {
+        detect: Spanned::new(0..0, args.detect.clone()),
+        sampling: Spanned::new(0..0, args.sample.clone()),
+        classes: args.classes.iter().map(|c| Spanned::new(0..0, c.clone())).collect(),
+        min_score: args.min_score,
+        class_scores: BTreeMap::new(),
+        track: !args.no_track,
+        ..ProfileConfig::default()
+    };
+    let engine_config = crate::config::engine_config(&args.providers, args.threads)?;
+    let sink = if args.out == Path::new("-") {
+        SinkConfig::json_on_stdout()
+    } else {
+        // Made anew, so that the result is this replay's alone.
+        File::create(&args.out).with_context(|| format!("cannot write {}", args.out.display()))?;
+        SinkConfig::file(args.out.clone())
+    };
+    let sinks = BTreeMap::from([("out".to_owned(), sink)]);
+    let clock = SystemClock::new();
+    let grace = Duration::from_secs(60);
+    let session = SessionId::derived([]);
+    let mut house =
+        House::open(&sinks, engine_config, &Running::Replay { session }, grace, Arc::clone(&clock))?;
+    let model = house.prepare(&profile)?.model_id();
+    let settings = format!("{:?} {:?} {:?}", args.sample, (&args.classes, args.min_score), (args.no_track, &profile.tracker));
+    let session = SessionId::derived([
+        name.as_str().as_bytes(),
+        fingerprint(&args.input).as_slice(),
+        model.name.as_bytes(),
+        model.version.as_bytes(),
+        settings.as_bytes(),
+    ]);
+    house.attach(
+        CheckedStream { name, url, profile, tags: BTreeMap::new(), source: ingest::SourceConfig::default() },
+        &Running::Replay { session },
+    )?;
+    let analysis = house.streams()[0].analysis.clone();
+    let progress = Progress::start(clock);
+    while !house.finished() && !shutdown.wait_timeout(Duration::from_millis(100)) {
+        progress.show(&analysis);
+    }
+    let interrupted = shutdown.is_triggered() && !house.finished();
+    let (analyses, outcomes) = house.close();
+    progress.end();
+    let to_file = args.out != Path::new("-");
+    if to_file {
+        say_err(&summary::render(&analyses, &outcomes));
+    }
+    for outcome in &outcomes {
+        if let Err(e) = &outcome.report {
+            complain(&anyhow::anyhow!("sink `{}`: {e}", outcome.name));
+        }
+    }
+    if let Outcome::Failed(detail) = analysis.outcome() {
+        bail!("{detail}");
+    }
+    if interrupted {
+        say_err("stopped before the end of the recording; what was analysed until then is written");
+        return Ok(ExitCode::from(EXIT_ABORTED as u8));
+    }
+    if !summary::all_delivered(&outcomes) {
+        return Ok(ExitCode::from(EXIT_UNDELIVERED));
+    }
+    Ok(if analysis.outcome() == Outcome::Ended { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+/// A stream name from a path or URL: its last part without the extension, odd characters replaced.
+fn name_from(input: &str) -> StreamName {
+    let path = input.split(['?', '#']).next().unwrap_or(input);
+    let stem = Path::new(path).file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let clean: String = stem
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(128)
+        .collect();
+    StreamName::new(&clean).or_else(|_| StreamName::new("recording")).expect("`recording` is a stream name")
+}
+
+/// What makes a recording this one: its length, its first and its last mebibyte. A URL stands for itself.
+fn fingerprint(input: &str) -> Vec<u8> {
+    const PART: u64 = 1 << 20;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(input)?;
+        let length = file.metadata()?.len();
+        let mut bytes = length.to_le_bytes().to_vec();
+        (&mut file).take(PART).read_to_end(&mut bytes)?;
+        file.seek(SeekFrom::Start(length.saturating_sub(PART)))?;
+        file.take(PART).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().unwrap_or_else(|_| input.as_bytes().to_vec())
+}
+
+/// A progress line on standard error, when that is a terminal.
+struct Progress {
+    bar: ProgressBar,
+    clock: Arc<dyn Clock>,
+    began: Duration,
+}
+
+impl Progress {
+    fn start(clock: Arc<dyn Clock>) -> Self {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        let began = clock.monotonic();
+        Self { bar, clock, began }
+    }
+
+    fn show(&self, analysis: &Analysis) {
+        let counts = analysis.findings.counts();
+        let spent = self.clock.monotonic().saturating_sub(self.began).as_secs_f64();
+        let media = counts.pts.nanos() as f64 / 1e9;
+        self.bar.set_message(format!(
+            "{media:.1} s of media, {} frames, {} objects, {:.1} x real time",
+            counts.n_records,
+            counts.n_objects,
+            if spent > 0.0 { media / spent } else { 0.0 }
+        ));
+        self.bar.tick();
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samplings_are_read() {
+        assert!(matches!(parse_sampling("all"), Ok(Sampling::All)));
+        assert!(matches!(parse_sampling("keyframes"), Ok(Sampling::Keyframes)));
+        assert!(matches!(parse_sampling("every=3"), Ok(Sampling::EveryNth(n)) if n == 3));
+        assert!(matches!(parse_sampling("fps=2.5"), Ok(Sampling::Fps(f)) if f == 2.5));
+        for bad in ["", "every", "every=0", "every=x", "fps=0", "fps=nan", "sometimes"] {
+            assert!(parse_sampling(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_come_from_inputs() {
+        let check = |input, expected| assert_eq!(name_from(input).as_str(), expected);
+        check("/srv/front door.mp4", "front-door");
+        check("https://u:p@h/live/index.m3u8?token=abc", "index");
+        check("/srv/...", "recording");
+    }
+
+    #[test]
+    fn fingerprints_follow_the_content() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&a, b"same").expect("write");
+        std::fs::write(&b, b"same").expect("write");
+        let of = |p: &Path| fingerprint(&p.display().to_string());
+        assert_eq!(of(&a), of(&b));
+        std::fs::write(&b, b"more").expect("write");
+        assert_ne!(of(&a), of(&b));
+    }
+}

@@ -1,0 +1,273 @@
+//! Starts the real binary, a real camera process, and reads what they write. Waits for conditions, never for a time to pass.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use base::time::{Clock, SystemClock};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The bundled clip: 400 frames of 768x576 at 10 a second, with speech.
+pub const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/demo.mp4");
+
+/// Longest wait for anything: only ever reached by a failing test.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until `what` gives a value.
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let clock = SystemClock::new();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(clock.monotonic() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A folder of its own for one test, and the processes it starts in there.
+pub struct Scene {
+    dir: TempDir,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file and gives its path.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A command of the binary under test, in this folder.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eyewitness"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Done {
+        Done::from(self.command(args).output().unwrap())
+    }
+
+    /// Starts the service on a configuration and the file sink `events.jsonl`.
+    pub fn service(&self, config: &str) -> Process {
+        let config = format!("{config}\n[sinks.file]\ntype = \"file\"\npath = \"events.jsonl\"\n");
+        self.file("eyewitness.toml", config);
+        Process::start(self.command(&["run", "--log", "debug"]))
+    }
+
+    /// The whole records written so far; a line still being written is left out.
+    pub fn records(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path(name)).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
+    }
+
+    /// Waits until the service's records satisfy `enough`.
+    pub fn wait_for_records(&self, what: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        wait_for(what, || Some(self.records("events.jsonl")).filter(|r| enough(r)))
+    }
+}
+
+/// A command that has ended.
+pub struct Done {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Done {
+    /// Checks the exit code, showing the output when it is another.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Checks that standard error says all of this.
+    #[track_caller]
+    pub fn complains(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` is missing in:\n{}", self.stderr);
+        }
+        self
+    }
+}
+
+/// A process that runs beside the test; killed when dropped.
+pub struct Process {
+    child: Child,
+    output: Arc<Mutex<String>>,
+    readers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Process {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = Arc::new(Mutex::new(String::new()));
+        let streams: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        let readers = streams
+            .into_iter()
+            .map(|stream| {
+                let output = Arc::clone(&output);
+                thread::Builder::new()
+                    .spawn(move || {
+                        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                            let mut output = output.lock().unwrap();
+                            output.push_str(&line);
+                            output.push('\n');
+                        }
+                    })
+                    .unwrap()
+            })
+            .collect();
+        Self { child, output, readers }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything printed so far, standard output and standard error.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that begins like this.
+    pub fn line(&self, begins: &str) -> String {
+        wait_for(begins, || self.output().lines().find(|l| l.starts_with(begins)).map(str::to_owned))
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill -{name}");
+    }
+
+    /// Waits for the end; gives the exit code and all output.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let status = wait_for("the end of a process", || self.child.try_wait().unwrap());
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        (status.code(), self.output())
+    }
+
+    /// SIGTERM, then as [`Self::end`].
+    pub fn terminate(self) -> (Option<i32>, String) {
+        self.signal("TERM");
+        self.end()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An RTSP camera in a process of its own, which plays the bundled clip for ever.
+pub struct CameraProcess {
+    process: Process,
+    pub port: u16,
+}
+
+impl CameraProcess {
+    pub fn start(scene: &Scene, args: &[&str], user: Option<&str>) -> Self {
+        Self::start_on(scene, 0, args, user)
+    }
+
+    /// On a given port, so that a camera can come back where it was.
+    pub fn start_on(scene: &Scene, port: u16, args: &[&str], user: Option<&str>) -> Self {
+        let listen = format!("127.0.0.1:{port}");
+        let mut command = scene.command(&["camera", CLIP, "--listen", &listen]);
+        command.args(args);
+        if let Some(user) = user {
+            command.env("EYEWITNESS_CAMERA_USER", user);
+        }
+        let process = Process::start(command);
+        let line = process.line("rtsp");
+        let port = line.split(':').nth(2).and_then(|p| p.split('/').next()).unwrap().parse().unwrap();
+        Self { process, port }
+    }
+
+    /// Its URL, with `user:password` when given.
+    pub fn url(&self, user: Option<&str>) -> String {
+        let user = user.map(|u| format!("{u}@")).unwrap_or_default();
+        format!("rtsp://{user}127.0.0.1:{}/live", self.port)
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// `kill -9`, as a power cut would.
+    pub fn kill(self) -> u16 {
+        self.port
+    }
+}
+
+/// Records of one type.
+pub fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    records.iter().filter(|r| r["type"] == kind).collect()
+}
+
+/// Fails unless every record fits the schema of its type, and ids do not repeat.
+#[track_caller]
+pub fn assert_valid(records: &[Value]) {
+    let validators: BTreeMap<String, jsonschema::Validator> = sinks::wire::schemas()
+        .into_iter()
+        .map(|(name, text)| {
+            let kind = name.split('.').next().unwrap().to_owned();
+            (kind, jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap())
+        })
+        .collect();
+    let mut ids = std::collections::HashSet::new();
+    for record in records {
+        let kind = record["type"].as_str().unwrap();
+        let validator = validators.get(kind).unwrap_or_else(|| panic!("no schema for {kind}"));
+        let errors: Vec<String> = validator.iter_errors(record).map(|e| format!("{e} at {}", e.instance_path())).collect();
+        assert!(errors.is_empty(), "{errors:?} in {record}");
+        assert!(ids.insert(record["id"].as_str().unwrap()), "id twice: {record}");
+    }
+}
+
+/// A free TCP port. Another process may take it before it is used; only for servers that cannot choose one themselves.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Runs a tool of the set-up (gst-launch-1.0, python3) beside the test.
+pub fn tool(program: &str, args: &[String], dir: &Path) -> Process {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(dir).stdin(Stdio::null());
+    Process::start(command)
+}
