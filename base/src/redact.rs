@@ -260,4 +260,25 @@ mod tests {
         assert!(error.contains("rtsp://***@[bad/1"), "{error}");
         assert!(SourceUrl::parse("no url").is_err());
     }
+
+    proptest::proptest! {
+        /// Whatever the password, neither the shown URL, nor a text that repeats it in any spelling, holds it.
+        #[test]
+        fn no_password_survives(user in "[a-z]{1,8}", password in "[!-~]{6,20}", path in "[a-z/]{0,10}") {
+            let encoded = percent_encoded(&password);
+            let text = format!("rtsp://{user}:{encoded}@cam.lan/{path}");
+            let url = SourceUrl::parse(&text).expect("url");
+            let told = url.scrub(&format!("cannot open {text}: refused '{password}' ({encoded})"));
+            for shown in [url.to_string(), format!("{url:?}"), told] {
+                proptest::prop_assert!(!shown.contains(&password) && !shown.contains(&encoded), "{}", shown);
+            }
+        }
+
+        /// No text makes the scrubbing panic, and what holds no URL stays as it is.
+        #[test]
+        fn any_text_can_be_scrubbed(text in ".{0,80}") {
+            let clean = scrub_urls(&text);
+            proptest::prop_assert!(text.contains("://") || clean == text);
+        }
+    }
 }
