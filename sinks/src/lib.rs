@@ -1,0 +1,220 @@
+//! Outputs and the wire format: the only crate that serialises events and the only one that knows rdkafka.
+//!
+//! A sink is one file: a configuration struct (the user's keys) whose [`Configured::build`] makes a [`Sink`], plus one
+//! line in the table below. [`spawn`] runs each sink on its own named OS thread behind its own bounded queue.
+//! Must never: know GStreamer or ONNX Runtime, drop an event without counting and saying so, or print a secret.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use base::{
+    event::Event,
+    queue::WhenFull,
+    time::{Clock, Timestamp},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub mod console;
+mod error;
+pub mod file;
+pub mod kafka;
+pub mod wire;
+mod worker;
+
+pub use error::SinkError;
+pub use worker::{SinkHandle, SinkReport, TopicCount, spawn};
+
+/// An output while it runs. Owned by one thread, and called by that thread only.
+pub trait Sink: Send {
+    /// Takes one event. `Ok` means accepted: from here on the sink either writes it or counts it as failed.
+    ///
+    /// # Errors
+    /// Where [`SinkError::is_temporary`], the event was not taken and must be offered again; otherwise it is lost.
+    fn publish(&mut self, event: &Event) -> Result<(), SinkError>;
+
+    /// Called when no event has come for a moment: the time to flush or poll.
+    ///
+    /// # Errors
+    /// What stands in the way of writing what was accepted; it is tried again at the next call.
+    fn idle(&mut self) -> Result<(), SinkError>;
+
+    /// Writes what was accepted and closes, within `grace`. Whatever is not written by then is counted as failed.
+    fn finish(self: Box<Self>, grace: Duration) -> SinkReport;
+}
+
+/// Whether records say when they were published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamp {
+    /// `published_at` is written: live use.
+    Published,
+    /// `published_at` is left out, so that two replays of a recording are the same bytes.
+    Omitted,
+}
+
+/// What a sink needs besides its configuration.
+#[derive(Debug, Clone)]
+pub struct BuildContext {
+    /// Time, for stamps, rotation and patience.
+    pub clock: Arc<dyn Clock>,
+    /// Whether records are stamped.
+    pub stamp: Stamp,
+}
+
+impl BuildContext {
+    /// The `published_at` of a record encoded now.
+    fn published_at(&self) -> Option<Timestamp> {
+        match self.stamp {
+            Stamp::Published => Some(self.clock.wall()),
+            Stamp::Omitted => None,
+        }
+    }
+}
+
+/// A sink's configuration: checks itself and builds the runnable.
+pub trait Configured {
+    /// The queue before this sink where the user says nothing.
+    const QUEUE: QueueSettings;
+
+    /// The user's wishes for the queue.
+    fn queue(&self) -> &QueueConfig;
+
+    /// Checks what the types cannot, touching neither disk nor network.
+    ///
+    /// # Errors
+    /// [`SinkError::Config`], naming the key.
+    fn validate(&self) -> Result<(), SinkError>;
+
+    /// Opens the output. `name` is the sink's name in the configuration, for logs.
+    ///
+    /// # Errors
+    /// When it cannot be opened as configured.
+    fn build(&self, name: &str, context: BuildContext) -> Result<Box<dyn Sink>, SinkError>;
+}
+
+/// The queue before a sink: how many events it holds, and what happens to one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Events it holds at most.
+    pub capacity: usize,
+    /// What a full queue does.
+    pub when_full: WhenFull,
+}
+
+/// The queue between the pipeline and this sink.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueConfig {
+    /// Events the queue holds at most. Default: 1024.
+    pub capacity: Option<NonZeroUsize>,
+    /// What a full queue does with one more event. Default: `block` for `file` and `kafka`, `drop_oldest` for `console`.
+    pub when_full: Option<WhenFullConfig>,
+}
+
+/// What a full queue does with one more event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFullConfig {
+    /// The pipeline waits: nothing is lost here, but analysis slows down and live frames are dropped (and counted)
+    /// before it.
+    Block,
+    /// The oldest waiting event is dropped and counted.
+    DropOldest,
+    /// The new event is dropped and counted.
+    DropNewest,
+}
+
+impl From<WhenFullConfig> for WhenFull {
+    fn from(config: WhenFullConfig) -> Self {
+        match config {
+            WhenFullConfig::Block => Self::Block,
+            WhenFullConfig::DropOldest => Self::DropOldest,
+            WhenFullConfig::DropNewest => Self::DropNewest,
+        }
+    }
+}
+
+impl QueueConfig {
+    fn over(&self, default: QueueSettings) -> QueueSettings {
+        QueueSettings {
+            capacity: self.capacity.map_or(default.capacity, NonZeroUsize::get),
+            when_full: self.when_full.map_or(default.when_full, WhenFull::from),
+        }
+    }
+}
+
+/// The table of sinks: `Variant = configuration struct`; the variant in snake case is the `type` in the configuration.
+macro_rules! registry {
+    ($($(#[$doc:meta])* $variant:ident = $config:ty,)*) => {
+        /// One output, as the user configures it.
+        #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        pub enum SinkConfig {
+            $($(#[$doc])* $variant($config),)*
+        }
+
+        impl SinkConfig {
+            /// Checks what the types cannot, touching neither disk nor network.
+            ///
+            /// # Errors
+            /// [`SinkError::Config`], naming the key.
+            pub fn validate(&self) -> Result<(), SinkError> {
+                match self { $(Self::$variant(config) => config.validate(),)* }
+            }
+
+            /// The queue that belongs before this sink.
+            pub fn queue(&self) -> QueueSettings {
+                match self { $(Self::$variant(config) => config.queue().over(<$config as Configured>::QUEUE),)* }
+            }
+
+            /// Opens the output. `name` is the sink's name in the configuration, for logs.
+            ///
+            /// # Errors
+            /// When it cannot be opened as configured.
+            pub fn build(&self, name: &str, context: BuildContext) -> Result<Box<dyn Sink>, SinkError> {
+                match self { $(Self::$variant(config) => config.build(name, context),)* }
+            }
+        }
+    };
+}
+
+registry! {
+    /// JSON Lines in a file, one record a line, with rotation.
+    File = file::FileConfig,
+    /// Standard output, for people or as JSON Lines.
+    Console = console::ConsoleConfig,
+    /// Apache Kafka.
+    Kafka = kafka::KafkaConfig,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configuration() {
+        let check = |json: &str, expected: Result<QueueSettings, &str>| {
+            let got = serde_json::from_str::<SinkConfig>(json).map_err(|e| e.to_string()).and_then(|c| {
+                c.validate().map_err(|e| e.to_string())?;
+                Ok(c.queue())
+            });
+            match (got, expected) {
+                (Ok(got), Ok(expected)) => assert_eq!(got, expected, "{json}"),
+                (Err(got), Err(expected)) => assert!(got.contains(expected), "{json}: {got}"),
+                (got, expected) => panic!("{json}: {got:?}, not {expected:?}"),
+            }
+        };
+        let block = QueueSettings { capacity: 1024, when_full: WhenFull::Block };
+        check(r#"{"type":"file","path":"x.jsonl"}"#, Ok(block));
+        check(r#"{"type":"kafka","brokers":["localhost:9092"]}"#, Ok(block));
+        check(r#"{"type":"console"}"#, Ok(QueueSettings { when_full: WhenFull::DropOldest, ..block }));
+        check(
+            r#"{"type":"file","path":"x","queue":{"capacity":7,"when_full":"drop_newest"}}"#,
+            Ok(QueueSettings { capacity: 7, when_full: WhenFull::DropNewest }),
+        );
+        check(r#"{"type":"file","path":"x","queue":{"capacity":0}}"#, Err("nonzero"));
+        check(r#"{"type":"file","path":"x","pth":"y"}"#, Err("unknown field `pth`"));
+        check(r#"{"type":"file"}"#, Err("missing field `path`"));
+        check(r#"{"type":"kafak"}"#, Err("unknown variant `kafak`, expected one of `file`, `console`, `kafka`"));
+        check(r#"{"type":"kafka","brokers":[]}"#, Err("`brokers`"));
+    }
+}

@@ -1,0 +1,353 @@
+//! The wire format: one JSON object a record, and its JSON Schemas (draft 2020-12).
+//!
+//! Pure functions on the caller's thread. The only place where events meet serde. Names are never changed or taken
+//! away, only added; consumers ignore what they do not know.
+//!
+//! The keys of a record always stand in the same order and numbers are rounded (score 4 decimals, box 1 decimal), so
+//! that the same event is always the same bytes.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use base::{
+    event::{Body, Event, TrackedObject},
+    media::MediaDescription,
+    time::Timestamp,
+};
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::{Deserialize, Serialize};
+
+/// Version of this wire format, in every record: `major.minor`. The minor grows when fields are added.
+pub const SPEC_VERSION: &str = "1.0";
+
+/// Any record. The `type` field tells which.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record<'a> {
+    /// What was seen in one frame.
+    #[serde(borrow)]
+    Detections(DetectionsRecord<'a>),
+    /// A change in a stream's life.
+    #[serde(borrow)]
+    Status(StatusRecord<'a>),
+    /// A stretch of a stream that was not analysed.
+    #[serde(borrow)]
+    Gap(GapRecord<'a>),
+}
+
+/// The fields that every record has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Envelope<'a> {
+    /// Identifies the record: `<session>-<type>-<number>`. A record that is delivered twice has the same id both times,
+    /// so that consumers can drop duplicates.
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+    /// Version of the wire format, `major.minor`.
+    #[serde(borrow)]
+    pub specversion: Cow<'a, str>,
+    /// Name of the stream.
+    #[serde(borrow)]
+    pub stream: Cow<'a, str>,
+    /// Free key-value pairs given when the stream was attached.
+    pub tags: BTreeMap<String, String>,
+    /// Identifies one uninterrupted connection to the source; a reconnect begins a new one.
+    #[serde(borrow)]
+    pub session: Cow<'a, str>,
+    /// Stream time in milliseconds since the session began; never goes backwards within a session.
+    pub pts_ms: u64,
+    /// Wall-clock time of capture, RFC 3339 in UTC with milliseconds; null when the recording carries no date.
+    #[schemars(extend("format" = "date-time"))]
+    pub captured_at: Option<String>,
+    /// Where `captured_at` comes from.
+    pub clock: Clock,
+    /// Wall-clock time of publishing, RFC 3339 in UTC with milliseconds; left out in a replay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub published_at: Option<String>,
+}
+
+/// Where a capture time comes from, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// The camera's own wall clock (RTCP sender report).
+    Ntp,
+    /// A date written in the media.
+    Container,
+    /// Only the time at which the media reached us.
+    Arrival,
+    /// There is no capture time.
+    None,
+}
+
+/// What was seen in one frame. There is one for every analysed frame, also when nothing was there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DetectionsRecord<'a> {
+    /// The common fields.
+    #[serde(flatten, borrow)]
+    pub envelope: Envelope<'a>,
+    /// The frame.
+    pub frame: Frame,
+    /// The model that saw it.
+    #[serde(borrow)]
+    pub model: Model<'a>,
+    /// What was seen, best score first.
+    #[serde(borrow)]
+    pub objects: Vec<Object<'a>>,
+}
+
+/// A source picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Frame {
+    /// Width of the source picture in pixels.
+    pub width: u32,
+    /// Height of the source picture in pixels.
+    pub height: u32,
+    /// Number of the decoded frame within the session, from 0, counting those that sampling left out.
+    pub index: u64,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Model<'a> {
+    /// Name in the model's manifest.
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// First 8 hexadecimal digits of the SHA-256 of its weights.
+    #[serde(borrow)]
+    pub version: Cow<'a, str>,
+}
+
+/// One object in one frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Object<'a> {
+    /// Class, in the model's own words.
+    #[serde(borrow)]
+    pub class: Cow<'a, str>,
+    /// Confidence, 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
+    pub score: f64,
+    /// `[x, y, width, height]` in pixels of the source picture, origin top left.
+    pub r#box: [f64; 4],
+    /// Id of the track within the session, from 1; null while it is not confirmed or tracking is off.
+    pub track: Option<u64>,
+}
+
+/// A change in a stream's life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusRecord<'a> {
+    /// The common fields.
+    #[serde(flatten, borrow)]
+    pub envelope: Envelope<'a>,
+    /// The state the stream is in now.
+    pub state: State,
+    /// More, in words.
+    #[serde(borrow)]
+    pub detail: Option<Cow<'a, str>>,
+    /// What the source turned out to be; only when `state` is `playing`, otherwise null.
+    pub source: Option<Source>,
+}
+
+/// State of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// A session began.
+    Playing,
+    /// The connection was lost; trying again.
+    Interrupted,
+    /// The source came to its end.
+    Ended,
+    /// Given up: the cause will not go away by itself.
+    Failed,
+    /// The stream was told to stop.
+    Stopped,
+}
+
+/// The tracks of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Source {
+    /// The pictures; null when there are none.
+    pub video: Option<Video>,
+    /// The sound; null when there is none.
+    pub audio: Option<Audio>,
+}
+
+/// Pictures of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Video {
+    /// `h264`, `h265`, `vp8`, `vp9`, `av1`, `mjpeg`...
+    pub codec: String,
+    /// Width in pixels; null when not known.
+    pub width: Option<u32>,
+    /// Height in pixels; null when not known.
+    pub height: Option<u32>,
+}
+
+/// Sound of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Audio {
+    /// `aac`, `opus`, `pcmu`, `pcma`, `pcm`...
+    pub codec: String,
+}
+
+/// A stretch of a stream that was not analysed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GapRecord<'a> {
+    /// The common fields.
+    #[serde(flatten, borrow)]
+    pub envelope: Envelope<'a>,
+    /// Stream time of the last media before the gap, in milliseconds of the session that broke.
+    pub from_pts_ms: u64,
+    /// `from_pts_ms` plus the length of the gap in milliseconds.
+    pub to_pts_ms: u64,
+    /// Why.
+    pub reason: Reason,
+    /// Frames known to be lost; null when nobody can know.
+    pub n_frames_dropped: Option<u64>,
+    /// The cause in words.
+    #[serde(borrow)]
+    pub detail: Option<Cow<'a, str>>,
+}
+
+/// Why a stretch of a stream was not analysed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The connection broke or the server closed it.
+    SourceLost,
+    /// Connected, but nothing arrived.
+    Stalled,
+    /// The source refused us, or could not be reached at all.
+    Unreachable,
+    /// What arrived could not be decoded.
+    DecodeError,
+}
+
+/// One event as one JSON object, without a newline. `published_at` is left out when none.
+pub fn encode(event: &Event, published_at: Option<Timestamp>) -> String {
+    serde_json::to_string(&record(event, published_at)).expect("records hold nothing that JSON cannot say")
+}
+
+/// Reads a record back. Fields that this version does not know are ignored.
+///
+/// # Errors
+/// When the text is no record: no JSON, an unknown `type`, a field missing or of the wrong kind.
+pub fn decode(json: &str) -> Result<Record<'_>, serde_json::Error> {
+    serde_json::from_str(json)
+}
+
+/// The event in the terms of the wire.
+pub fn record(event: &Event, published_at: Option<Timestamp>) -> Record<'_> {
+    let envelope = Envelope {
+        id: Cow::from(&event.id),
+        specversion: Cow::from(SPEC_VERSION),
+        stream: Cow::from(event.stream.name.as_str()),
+        tags: event.stream.tags.clone(),
+        session: Cow::from(event.session.as_str()),
+        pts_ms: event.pts.millis(),
+        captured_at: event.captured.map(|c| rfc3339(c.at)),
+        clock: event.captured.map_or(Clock::None, |c| c.quality.into()),
+        published_at: published_at.map(rfc3339),
+    };
+    match &event.body {
+        Body::Detections(d) => Record::Detections(DetectionsRecord {
+            envelope,
+            frame: Frame { width: d.width, height: d.height, index: d.index },
+            model: Model { name: Cow::from(&d.model.name), version: Cow::from(&d.model.version) },
+            objects: d.objects.iter().map(object).collect(),
+        }),
+        Body::Status(s) => Record::Status(StatusRecord {
+            envelope,
+            state: s.state.into(),
+            detail: s.detail.as_deref().map(Cow::from),
+            source: s
+                .source
+                .as_ref()
+                .map(|s| Source { video: s.video.as_ref().map(video), audio: s.audio.as_ref().map(audio) }),
+        }),
+        Body::Gap(g) => Record::Gap(GapRecord {
+            envelope,
+            from_pts_ms: g.from.millis(),
+            to_pts_ms: g.to.millis(),
+            reason: g.reason.into(),
+            n_frames_dropped: g.n_frames_dropped,
+            detail: g.detail.as_deref().map(Cow::from),
+        }),
+    }
+}
+
+fn object(object: &TrackedObject) -> Object<'_> {
+    let b = object.detection.box_in_image;
+    Object {
+        class: Cow::from(&*object.detection.class),
+        score: rounded(object.detection.score, 1e4).clamp(0.0, 1.0),
+        r#box: [b.x, b.y, b.width, b.height].map(|side| rounded(side, 10.0)),
+        track: object.track,
+    }
+}
+
+fn video(video: &MediaDescription) -> Video {
+    Video { codec: video.codec.clone(), width: video.size.map(|s| s.0), height: video.size.map(|s| s.1) }
+}
+
+fn audio(audio: &MediaDescription) -> Audio {
+    Audio { codec: audio.codec.clone() }
+}
+
+/// Rounded to `1 / scale`. What is not a number, which JSON cannot say, becomes zero; so does minus zero.
+fn rounded(value: f32, scale: f64) -> f64 {
+    let value = (f64::from(value) * scale).round() / scale;
+    if value.is_finite() { value + 0.0 } else { 0.0 }
+}
+
+/// UTC with exactly three decimals.
+pub(crate) fn rfc3339(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// The one table between the house's words and the wire's.
+macro_rules! same_words {
+    ($($from:path => $to:ident { $($variant:ident),* };)*) => {
+        $(impl From<$from> for $to {
+            fn from(word: $from) -> Self {
+                match word { $(<$from>::$variant => Self::$variant,)* }
+            }
+        })*
+    };
+}
+
+same_words! {
+    base::time::ClockQuality => Clock { Ntp, Container, Arrival };
+    base::event::StreamState => State { Playing, Interrupted, Ended, Failed, Stopped };
+    base::media::GapReason => Reason { SourceLost, Stalled, Unreachable, DecodeError };
+}
+
+/// The JSON Schemas of all records: file name and text, ready to be written under `docs/ref/schema`.
+pub fn schemas() -> Vec<(&'static str, String)> {
+    vec![
+        ("detections.schema.json", schema::<DetectionsRecord<'_>>("detections")),
+        ("status.schema.json", schema::<StatusRecord<'_>>("status")),
+        ("gap.schema.json", schema::<GapRecord<'_>>("gap")),
+    ]
+}
+
+/// The schema of one kind of record. The `type` is put in by hand: in Rust it is the enum's tag, not a field.
+fn schema<T: JsonSchema>(kind: &str) -> String {
+    let schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
+    let mut json = schema.to_value();
+    json["title"] = format!("eyewitness {kind} record, version {SPEC_VERSION}").into();
+    let properties = json["properties"].take();
+    let mut with_type = serde_json::Map::new();
+    with_type.insert("type".into(), serde_json::json!({ "description": "The kind of record.", "const": kind }));
+    with_type.extend(properties.as_object().cloned().unwrap_or_default());
+    json["properties"] = with_type.into();
+    if let Some(required) = json["required"].as_array_mut() {
+        required.insert(0, "type".into());
+    }
+    let mut text = serde_json::to_string_pretty(&json).expect("a schema is JSON");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests;

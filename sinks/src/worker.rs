@@ -1,0 +1,255 @@
+//! Runs one sink: takes events from its queue, offers again what was refused, keeps the account.
+//!
+//! On the sink's own OS thread, `sink-<name>`. Must never lose an event without counting it, nor outlive its grace
+//! period once told to drain.
+
+use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle, time::Duration};
+
+use base::{
+    event::Event,
+    queue::{Received, Receiver},
+    time::Clock,
+};
+use parking_lot::Mutex;
+
+use crate::{Sink, SinkError};
+
+/// Without an event for this long, the sink may flush.
+const IDLE_AFTER: Duration = Duration::from_millis(50);
+/// Wait before an event that was refused for now is offered again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// While an outage lasts, it is told again after this long.
+const REMIND_AFTER: Duration = Duration::from_secs(60);
+
+/// What became of the events of one topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopicCount {
+    /// Acknowledged by the broker.
+    pub n_delivered: u64,
+    /// Refused by the broker.
+    pub n_failed: u64,
+}
+
+/// A sink's closing account. Every event that reached the sink is in `n_published` or `n_failed`.
+#[derive(Debug, Default)]
+pub struct SinkReport {
+    /// Name in the configuration.
+    pub name: String,
+    /// Events that were written: to the file, to the terminal, or acknowledged by the broker.
+    pub n_published: u64,
+    /// Events that were lost. More than zero is an error, told in `error` or already logged.
+    pub n_failed: u64,
+    /// Kafka only: the same by topic.
+    pub topics: BTreeMap<String, TopicCount>,
+    /// What went wrong at the end.
+    pub error: Option<SinkError>,
+}
+
+/// A running sink.
+pub struct SinkHandle {
+    name: String,
+    control: Arc<Control>,
+    thread: JoinHandle<SinkReport>,
+}
+
+struct Control {
+    clock: Arc<dyn Clock>,
+    grace: Duration,
+    /// On the monotonic clock: when the grace period is over.
+    deadline: Mutex<Option<Duration>>,
+}
+
+impl Control {
+    fn drain(&self) {
+        let end = self.clock.monotonic() + self.grace;
+        self.deadline.lock().get_or_insert(end);
+    }
+
+    /// What is left of the grace period; all of it while nobody asked to drain.
+    fn grace_left(&self) -> Duration {
+        self.deadline.lock().map_or(self.grace, |end| end.saturating_sub(self.clock.monotonic()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.lock().is_some_and(|end| self.clock.monotonic() >= end)
+    }
+}
+
+/// Starts the sink's thread. It ends once every sender of the queue is gone and all is written, or `grace` after
+/// [`SinkHandle::drain`] or [`SinkHandle::join`], whichever comes first.
+///
+/// # Errors
+/// [`SinkError::Thread`] when the operating system gives no thread.
+pub fn spawn(
+    name: &str,
+    sink: Box<dyn Sink>,
+    queue: Receiver<Arc<Event>>,
+    grace: Duration,
+    clock: Arc<dyn Clock>,
+) -> Result<SinkHandle, SinkError> {
+    let control = Arc::new(Control { clock, grace, deadline: Mutex::new(None) });
+    let worker = Worker {
+        name: name.to_owned(),
+        control: Arc::clone(&control),
+        sink,
+        n_refused: 0,
+        n_unwanted: 0,
+        trouble_since: None,
+        reminded_at: Duration::ZERO,
+    };
+    let thread = std::thread::Builder::new()
+        .name(format!("sink-{name}"))
+        .spawn(move || worker.run(&queue))
+        .map_err(|e| SinkError::Thread { sink: name.to_owned(), problem: format!("could not be started: {e}") })?;
+    Ok(SinkHandle { name: name.to_owned(), control, thread })
+}
+
+impl SinkHandle {
+    /// The grace period begins: an outage no longer holds the sink, nor those who wait before its full queue, beyond it.
+    /// Call it when a shutdown begins, before waiting for the queue's senders.
+    pub fn drain(&self) {
+        self.control.drain();
+    }
+
+    /// Whether the thread has come to its end.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Begins the grace period if nobody did, waits for the end, and gives the account.
+    pub fn join(self) -> SinkReport {
+        self.control.drain();
+        self.thread.join().unwrap_or_else(|_| SinkReport {
+            error: Some(SinkError::Thread { sink: self.name.clone(), problem: "panicked, which is a bug".into() }),
+            name: self.name,
+            ..SinkReport::default()
+        })
+    }
+}
+
+struct Worker {
+    name: String,
+    control: Arc<Control>,
+    sink: Box<dyn Sink>,
+    /// Events the sink refused for good.
+    n_refused: u64,
+    /// Events that came after the reader of the output had gone.
+    n_unwanted: u64,
+    /// On the monotonic clock.
+    trouble_since: Option<Duration>,
+    reminded_at: Duration,
+}
+
+/// What became of an event.
+enum Fate {
+    Accepted,
+    Lost,
+    Unwanted,
+    OutOfTime,
+}
+
+impl Worker {
+    fn run(mut self, queue: &Receiver<Arc<Event>>) -> SinkReport {
+        let mut wanted = true;
+        let mut n_late = 0;
+        loop {
+            if self.control.is_over() {
+                break;
+            }
+            match queue.recv_timeout(IDLE_AFTER) {
+                Received::Closed => break,
+                Received::Item(_) if !wanted => self.n_unwanted += 1,
+                Received::Item(event) => match self.offer(&event) {
+                    Fate::Accepted => {}
+                    Fate::Lost => self.n_refused += 1,
+                    Fate::Unwanted => {
+                        wanted = false;
+                        self.n_unwanted += 1;
+                    }
+                    Fate::OutOfTime => {
+                        n_late += 1;
+                        break;
+                    }
+                },
+                Received::TimedOut if wanted => wanted = self.idle(),
+                Received::TimedOut => {}
+            }
+        }
+        // What is still queued when time is over is lost, and counted; whoever waits to send is let go by the caller's
+        // drop of the queue.
+        while let Received::Item(_) = queue.recv_timeout(Duration::ZERO) {
+            n_late += 1;
+        }
+        self.finish(n_late)
+    }
+
+    /// Offers an event until the sink takes it, refuses it for good, or time is over.
+    fn offer(&mut self, event: &Event) -> Fate {
+        loop {
+            match self.sink.publish(event) {
+                Ok(()) => {
+                    self.well();
+                    return Fate::Accepted;
+                }
+                Err(SinkError::Closed) => return Fate::Unwanted,
+                Err(error) if error.is_temporary() => {
+                    self.trouble(&error);
+                    if self.control.is_over() {
+                        return Fate::OutOfTime;
+                    }
+                    std::thread::sleep(RETRY_AFTER.min(self.control.grace_left()));
+                }
+                Err(error) => {
+                    tracing::error!(sink = self.name, stream = %event.stream.name, id = event.id, %error, "event lost");
+                    return Fate::Lost;
+                }
+            }
+        }
+    }
+
+    /// False once the reader of the output has gone.
+    fn idle(&mut self) -> bool {
+        match self.sink.idle() {
+            Ok(()) => self.well(),
+            Err(SinkError::Closed) => return false,
+            Err(error) => self.trouble(&error),
+        }
+        true
+    }
+
+    /// Says so when an outage begins, and again now and then while it lasts.
+    fn trouble(&mut self, error: &SinkError) {
+        let now = self.control.clock.monotonic();
+        let since = *self.trouble_since.get_or_insert(now);
+        if since == now || now >= self.reminded_at + REMIND_AFTER {
+            self.reminded_at = now;
+            let waited_secs = (now - since).as_secs();
+            tracing::warn!(sink = self.name, %error, waited_secs, "sink waits and tries again; nothing is lost so far");
+        }
+    }
+
+    fn well(&mut self) {
+        if let Some(since) = self.trouble_since.take() {
+            let waited_secs = self.control.clock.monotonic().saturating_sub(since).as_secs();
+            tracing::info!(sink = self.name, waited_secs, "sink writes again");
+        }
+    }
+
+    fn finish(self, n_late: u64) -> SinkReport {
+        let mut report = self.sink.finish(self.control.grace_left());
+        report.name = self.name;
+        report.n_failed += self.n_refused + n_late;
+        if n_late > 0 {
+            let (n_lost, cause) = match report.error.take() {
+                Some(SinkError::Undelivered { n_lost, cause, .. }) => (n_lost + n_late, cause),
+                Some(other) => (n_late, other.to_string()),
+                None => (n_late, "the events were still queued when the grace period ended".into()),
+            };
+            report.error = Some(SinkError::Undelivered { n_lost, grace: self.control.grace, cause });
+        }
+        if self.n_unwanted > 0 {
+            tracing::debug!(sink = report.name, n_events = self.n_unwanted, "not shown: the output was closed");
+        }
+        report
+    }
+}
