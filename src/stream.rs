@@ -12,7 +12,9 @@ use base::{
     time::{Clock, Pts},
 };
 use inference::{
-    engine::{DetectionFilter, Engine, Lane, LanePolicy},
+    InferenceError,
+    engine::{Engine, Lane, LanePolicy},
+    filter::{DetectionFilter, ReportThresholds},
     track::{Tracker, TrackerConfig},
 };
 use parking_lot::Mutex;
@@ -105,6 +107,7 @@ struct Results {
     info: Arc<StreamInfo>,
     model: Arc<ModelId>,
     tracker_config: Option<TrackerConfig>,
+    thresholds: ReportThresholds,
     tracker: Option<(SessionId, Tracker)>,
     newest_track: u64,
     fanout: Fanout,
@@ -119,7 +122,7 @@ impl Results {
             Some(config) => {
                 // Ids count within a session: what moved during an outage is not the same object for sure.
                 if self.tracker.as_ref().is_none_or(|(session, _)| *session != frame.session) {
-                    self.tracker = Some((frame.session.clone(), Tracker::new(config.clone())));
+                    self.tracker = Some((frame.session.clone(), Tracker::new(config.clone(), self.thresholds.clone())));
                     self.newest_track = 0;
                 }
                 let Some((_, tracker)) = &mut self.tracker else { return };
@@ -153,12 +156,16 @@ impl Results {
 
 impl Analysis {
     /// Opens the stream's lane into the model.
-    pub fn start(options: AnalysisOptions) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// When the filter names a class that the model does not know.
+    pub fn start(options: AnalysisOptions) -> Result<Arc<Self>, InferenceError> {
         let ledger = Ledger::default();
         let findings = Arc::new(Findings::default());
         let mut results = Results {
             info: Arc::clone(&options.info),
             model: options.engine.model_id(),
+            thresholds: options.engine.thresholds(&options.filter)?,
             tracker_config: options.tracker,
             tracker: None,
             newest_track: 0,
@@ -166,25 +173,28 @@ impl Analysis {
             clock: Arc::clone(&options.clock),
             findings: Arc::clone(&findings),
         };
+        // The tracker's second pass lives on detections too weak to be reported by themselves.
+        let low_score = results.tracker_config.as_ref().map(|t| t.low_score);
+        let filter = DetectionFilter { low_score, ..options.filter };
         let lane = options.engine.lane(
             options.info.name.clone(),
             options.policy,
             ledger.clone(),
-            options.filter,
+            &filter,
             Box::new(move |frame, detections| results.take(frame, detections)),
-        );
+        )?;
         // What happens before the first session (a refused password, say) belongs to a session too: this one.
         let session = options.session.unwrap_or_else(|| SessionId::live(options.clock.wall()));
         let life =
             Life { session, n_status: 0, n_gaps: 0, pts: Pts::ZERO, outcome: Outcome::Open, source: None };
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             info: options.info,
             ledger,
             fanout: options.fanout,
             lane: Mutex::new(Some(lane)),
             life: Mutex::new(life),
             findings,
-        })
+        }))
     }
 
     /// Name and tags.

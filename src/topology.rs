@@ -21,14 +21,14 @@ use base::{
     time::Clock,
 };
 use inference::{
-    engine::{DetectionFilter, Engine, EngineConfig, LanePolicy},
+    engine::{Engine, EngineConfig, LanePolicy},
     store::ModelStore,
 };
 use ingest::{Mode, Stream, StreamOptions};
 use sinks::{BuildContext, SinkConfig, SinkHandle, SinkReport, Stamp};
 
 use crate::{
-    config::CheckedStream,
+    config::{CheckedStream, ProfileConfig},
     stream::{Analysis, AnalysisOptions},
 };
 
@@ -67,13 +67,11 @@ pub struct House {
 /// Reads a sink's queue after its senders are gone.
 type QueueProbe = Box<dyn Fn() -> QueueReading + Send>;
 
-/// How a run's sinks fared.
+/// How a sink fared.
 #[derive(Debug)]
 pub struct SinkOutcome {
-    /// The sink's name.
-    pub name: String,
-    /// Its own account, or why it failed.
-    pub report: Result<SinkReport, sinks::SinkError>,
+    /// Its own account.
+    pub report: SinkReport,
     /// Events that its queue dropped.
     pub n_dropped: u64,
 }
@@ -114,12 +112,12 @@ impl House {
             let settings = config.queue();
             let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);
             let probe = receiver.probe();
-            handles.push((sinks::spawn(name, sink, receiver, grace)?, Box::new(probe) as QueueProbe));
+            handles.push((sinks::spawn(name, sink, receiver, grace, Arc::clone(&clock))?, Box::new(probe) as QueueProbe));
             senders.push(sender);
         }
         Ok(Self {
             clock,
-            store: ModelStore::open_default()?,
+            store: ModelStore::open_default(),
             engine_config,
             engines: HashMap::new(),
             fanout: Fanout(senders),
@@ -138,27 +136,29 @@ impl House {
         }
         let resolved = self.store.resolve(model).with_context(|| format!("model `{model}`"))?;
         let engine = Arc::new(Engine::load(&resolved, &self.engine_config).with_context(|| format!("model `{model}`"))?);
-        for warning in engine.warnings() {
-            tracing::warn!(model, "{warning}");
-        }
-        tracing::info!(model, provider = %engine.provider(), "model loaded");
+        let running: Vec<&str> = engine.providers().running.iter().map(|p| p.as_str()).collect();
+        tracing::info!(model, providers = running.join(", "), "model loaded");
         self.engines.insert(model.to_owned(), Arc::clone(&engine));
+        Ok(engine)
+    }
+
+    /// Loads a profile's model and holds the profile against it, so that nothing starts when one of them does not fit.
+    ///
+    /// # Errors
+    /// As [`House::engine`], and for classes that the model does not know.
+    pub fn prepare(&mut self, profile: &ProfileConfig) -> anyhow::Result<Arc<Engine>> {
+        let engine = self.engine(&profile.detect)?;
+        engine.thresholds(&profile.filter())?;
         Ok(engine)
     }
 
     /// Attaches one stream.
     ///
     /// # Errors
-    /// When its model cannot be loaded, its profile does not fit the model, or its URL cannot be used at all.
+    /// As [`House::prepare`], and when its URL cannot be used at all.
     pub fn attach(&mut self, stream: CheckedStream, running: &Running) -> anyhow::Result<()> {
-        let engine = self.engine(stream.profile.detect.get_ref())?;
         let profile = stream.profile;
-        let filter = DetectionFilter {
-            classes: profile.classes.iter().map(|c| c.get_ref().clone()).collect(),
-            min_score: profile.min_score,
-            class_scores: profile.class_scores.clone(),
-        };
-        engine.check_filter(&filter).with_context(|| format!("stream `{}`", stream.name))?;
+        let engine = self.prepare(&profile).with_context(|| format!("stream `{}`", stream.name))?;
         let info = Arc::new(StreamInfo { name: stream.name, tags: stream.tags });
         let (mode, session, policy) = match running {
             Running::Live => (Mode::Live, None, LanePolicy::Latest),
@@ -167,19 +167,19 @@ impl House {
         let analysis = Analysis::start(AnalysisOptions {
             info: Arc::clone(&info),
             engine: Arc::clone(&engine),
-            filter,
+            filter: profile.filter(),
             policy,
             tracker: profile.track.then(|| profile.tracker.clone()),
             fanout: self.fanout.clone(),
             clock: Arc::clone(&self.clock),
             session: session.clone(),
-        });
+        })?;
         let ingest = Stream::spawn(
             StreamOptions {
                 info,
                 url: stream.url,
                 source: stream.source,
-                sampling: profile.sampling.get_ref().clone(),
+                sampling: profile.sampling,
                 video: Some(engine.picture_request()),
                 // The speech branch is built and tested in ingest; nothing here listens yet.
                 audio: false,
@@ -205,6 +205,9 @@ impl House {
 
     /// Stops and drains: streams, engines, sinks. Returns how the sinks fared; the analyses keep their counters.
     pub fn close(mut self) -> (Vec<Arc<Analysis>>, Vec<SinkOutcome>) {
+        for (sink, _) in &self.sinks {
+            sink.drain();
+        }
         for stream in &self.streams {
             stream.ingest.stop();
         }
@@ -214,16 +217,15 @@ impl House {
             stream.analysis.close();
             analyses.push(stream.analysis);
         }
+        for engine in self.engines.values() {
+            engine.shutdown();
+        }
         self.engines.clear();
         drop(self.fanout);
         let outcomes = self
             .sinks
             .into_iter()
-            .map(|(handle, queue)| {
-                let name = handle.name().to_owned();
-                let report = handle.join();
-                SinkOutcome { name, report, n_dropped: queue().n_dropped }
-            })
+            .map(|(handle, queue)| SinkOutcome { report: handle.join(), n_dropped: queue().n_dropped })
             .collect();
         (analyses, outcomes)
     }

@@ -198,6 +198,7 @@ impl Drop for Process {
 pub struct CameraProcess {
     process: Process,
     pub port: u16,
+    url: String,
 }
 
 impl CameraProcess {
@@ -215,14 +216,16 @@ impl CameraProcess {
         }
         let process = Process::start(command);
         let line = process.line("rtsp");
-        let port = line.split(':').nth(2).and_then(|p| p.split('/').next()).unwrap().parse().unwrap();
-        Self { process, port }
+        let url = url::Url::parse(&line).unwrap();
+        Self { process, port: url.port().unwrap(), url: line }
     }
 
     /// Its URL, with `user:password` when given.
     pub fn url(&self, user: Option<&str>) -> String {
-        let user = user.map(|u| format!("{u}@")).unwrap_or_default();
-        format!("rtsp://{user}127.0.0.1:{}/live", self.port)
+        match user {
+            Some(user) => self.url.replacen("://", &format!("://{user}@"), 1),
+            None => self.url.clone(),
+        }
     }
 
     pub fn signal(&self, name: &str) {

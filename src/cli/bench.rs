@@ -10,7 +10,8 @@ use base::{
     time::{Pts, SystemClock},
 };
 use inference::{
-    engine::{DetectionFilter, Engine, EngineConfig, LanePolicy},
+    engine::{Engine, EngineConfig, LanePolicy},
+    filter::DetectionFilter,
     store::ModelStore,
 };
 use ingest::{Mode, Sampling, Stream, StreamOptions};
@@ -103,7 +104,7 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
             say(&format!(r#"{{"n_decoded":{},"n_frames":{}}}"#, reading.n_decoded, reading.n_inferred));
         }
         Command::Infer { model, frames, threads } => {
-            let resolved = ModelStore::open_default()?.resolve(&model)?;
+            let resolved = ModelStore::open_default().resolve(&model)?;
             let engine = Engine::load(&resolved, &EngineConfig { threads, ..EngineConfig::default() })?;
             let request = engine.picture_request();
             let (width, height) = request.scaled_size(1280, 720);
@@ -115,7 +116,7 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
                 data: vec![127; 3 * (width * height) as usize].into(),
             };
             let filter = DetectionFilter::default();
-            let lane = engine.lane(info.name.clone(), LanePolicy::Block, Ledger::default(), filter, Box::new(|_, _| {}));
+            let lane = engine.lane(info.name.clone(), LanePolicy::Block, Ledger::default(), &filter, Box::new(|_, _| {}))?;
             let session = SessionId::derived([]);
             for index in 0..frames {
                 lane.submit(Frame {

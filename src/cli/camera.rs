@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use ingest::camera::{Auth, Camera, CameraOptions};
+use ingest::camera::{Camera, CameraAuth, CameraOptions};
 
 use super::{begin_media, say};
 
@@ -20,9 +20,9 @@ pub(super) struct Args {
     /// Basic instead of Digest authentication
     #[arg(long)]
     basic: bool,
-    /// Serve over TLS with a certificate made on the spot
-    #[arg(long)]
-    tls: bool,
+    /// Serve over TLS (rtsps) with this PEM file of certificate and private key
+    #[arg(long, value_name = "FILE")]
+    tls: Option<PathBuf>,
     /// Play once instead of for ever
     #[arg(long)]
     once: bool,
@@ -31,9 +31,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let shutdown = begin_media(log.unwrap_or("warn"), false)?;
     let camera = Camera::start(CameraOptions {
-        address: args.listen,
+        address: args.listen.to_string(),
         users: args.user.iter().filter_map(|u| u.split_once(':')).map(|(u, p)| (u.into(), p.into())).collect(),
-        auth: if args.basic { Auth::Basic } else { Auth::Digest },
+        auth: if args.basic { CameraAuth::Basic } else { CameraAuth::Digest },
         tls: args.tls,
         looped: !args.once,
         ..CameraOptions::new(args.clip)

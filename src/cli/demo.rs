@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::ExitCode, time::Dur
 use anyhow::Context as _;
 use base::{
     media::StreamName,
-    time::{Clock as _, SystemClock},
+    time::SystemClock,
 };
 use inference::engine::EngineConfig;
 use ingest::camera::{Camera, CameraOptions};
+
+use sinks::file::{Existing, FileConfig};
 
 use super::{EXIT_FAILED, EXIT_UNDELIVERED, begin, say, say_err};
 use crate::{
@@ -57,8 +59,8 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         name: StreamName::new("demo-camera")?,
         url: config::source_url(&url).map_err(anyhow::Error::msg)?,
         profile: ProfileConfig {
-            detect: serde_spanned::Spanned::new(0..0, args.detect.clone()),
-            sampling: serde_spanned::Spanned::new(0..0, ingest::Sampling::All),
+            detect: args.detect.clone(),
+            sampling: ingest::Sampling::All,
             ..ProfileConfig::default()
         },
         tags: BTreeMap::from([("Location".to_owned(), "Campus".to_owned())]),
@@ -68,7 +70,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     say(&format!("Attached as `{}`; {} looks at every frame. What it sees, live:\n", stream.name, args.detect));
     let clock = SystemClock::new();
     let running = Running::Live;
-    let sinks = config::default_sinks(&args.out);
+    let sinks = config::default_sinks(FileConfig { existing: Existing::Replace, ..FileConfig::new(&args.out) });
     let mut house =
         House::open(&sinks, EngineConfig::default(), &running, Duration::from_secs(10), std::sync::Arc::clone(&clock))?;
     house.attach(stream, &running)?;

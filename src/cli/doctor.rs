@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use inference::{
+    runtime::RuntimeInfo,
+    store::{ModelStore, State as Stored},
+};
+
 use super::{EXIT_FAILED, say};
 use crate::summary;
 
@@ -37,30 +42,21 @@ pub(super) fn run(_args: &Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         Err(e) => lines.push(bad("GStreamer", e.to_string())),
         Ok(()) => lines.extend(ingest::doctor().into_iter().map(|check| Line {
             what: check.name,
-            state: match (check.ok, check.required) {
-                (true, _) => State::Good,
-                (false, false) => State::Lacking,
-                (false, true) => State::Bad,
-            },
+            state: if check.ok { State::Good } else { State::Lacking },
             detail: check.detail,
         })),
     }
     match inference::runtime::init() {
         Err(e) => lines.push(bad("ONNX Runtime", e.to_string())),
-        Ok(info) => lines.push(good("ONNX Runtime", format!("{info}"))),
+        Ok(info) => lines.push(good("ONNX Runtime", describe(&info))),
     }
-    match inference::store::ModelStore::open_default() {
-        Err(e) => lines.push(bad("models", e.to_string())),
-        Ok(store) => {
-            for row in store.list() {
-                let usable = row.state.usable();
-                lines.push(Line {
-                    what: format!("model {}", row.name),
-                    state: if usable { State::Good } else { State::Lacking },
-                    detail: row.to_string(),
-                });
-            }
-        }
+    for row in ModelStore::open_default().list() {
+        let usable = matches!(row.state, Stored::Embedded | Stored::InStore);
+        lines.push(Line {
+            what: format!("model {}", row.name),
+            state: if usable { State::Good } else { State::Lacking },
+            detail: super::models::place(&row),
+        });
     }
     let dir = std::env::current_dir()?;
     let probe = dir.join(format!(".eyewitness-doctor-{}", std::process::id()));
@@ -83,6 +79,12 @@ pub(super) fn run(_args: &Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     }
     say(&table.to_string());
     Ok(if lines.iter().any(|l| l.state == State::Bad) { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn describe(info: &RuntimeInfo) -> String {
+    let providers: Vec<&str> = info.providers.iter().map(|p| p.as_str()).collect();
+    let version = info.version.as_deref().unwrap_or("of unknown version");
+    format!("{version}, built with {}; {}", providers.join(", "), info.path.display())
 }
 
 fn good(what: &str, detail: String) -> Line {

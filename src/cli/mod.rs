@@ -117,11 +117,17 @@ fn say_err(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// What every command that handles media needs first.
+/// What every command that looks at media needs first.
 fn begin(log: &str, log_json: bool) -> anyhow::Result<Shutdown> {
+    let shutdown = begin_media(log, log_json)?;
+    inference::runtime::init()?;
+    Ok(shutdown)
+}
+
+/// What every command that handles media needs first.
+fn begin_media(log: &str, log_json: bool) -> anyhow::Result<Shutdown> {
     crate::logging::init(log, log_json)?;
-    ingest::init().context("GStreamer")?;
-    inference::runtime::init().context("ONNX Runtime")?;
+    ingest::init()?;
     let shutdown = Shutdown::default();
     crate::signals::watch(shutdown.clone()).context("signals")?;
     Ok(shutdown)

@@ -10,15 +10,19 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use base::{
     media::{SessionId, StreamName},
     time::{Clock, SystemClock},
 };
+use inference::engine::{EngineConfig, Provider};
 use indicatif::{ProgressBar, ProgressStyle};
 use ingest::Sampling;
-use serde_spanned::Spanned;
-use sinks::SinkConfig;
+use sinks::{
+    QueueConfig, SinkConfig, WhenFullConfig,
+    console::{ConsoleConfig, Format},
+    file::{Existing, FileConfig},
+};
 
 use super::{EXIT_FAILED, EXIT_UNDELIVERED, begin, complain, say_err};
 use crate::{
@@ -62,8 +66,8 @@ pub(super) struct Args {
     #[arg(long)]
     no_track: bool,
     /// Execution providers to try in turn: cpu, cuda, tensorrt, openvino, coreml
-    #[arg(long, value_delimiter = ',')]
-    providers: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "cpu", value_parser = parse_provider)]
+    providers: Vec<Provider>,
     /// Threads for the model; 0 uses every core
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -78,8 +82,13 @@ pub(super) fn parse_sampling(text: &str) -> Result<Sampling, String> {
         Some(("fps", f)) => Sampling::Fps(f.parse().map_err(|_| format!("`{f}` is no number"))?),
         _ => return Err("write all, keyframes, every=N or fps=F".into()),
     };
-    sampling.validate().map_err(|e| e.to_string())?;
+    sampling.check().map_err(|e| e.to_string())?;
     Ok(sampling)
+}
+
+fn parse_provider(text: &str) -> Result<Provider, String> {
+    let known = Provider::ALL.map(Provider::as_str).join(", ");
+    Provider::ALL.into_iter().find(|p| p.as_str() == text).ok_or_else(|| format!("write one of {known}"))
 }
 
 fn parse_score(text: &str) -> Result<f32, String> {
@@ -94,21 +103,21 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         None => name_from(&args.input),
     };
     let profile = ProfileConfig {
-        detect: Spanned::new(0..0, args.detect.clone()),
-        sampling: Spanned::new(0..0, args.sample.clone()),
-        classes: args.classes.iter().map(|c| Spanned::new(0..0, c.clone())).collect(),
+        detect: args.detect.clone(),
+        sampling: args.sample,
+        classes: args.classes.clone(),
         min_score: args.min_score,
         class_scores: BTreeMap::new(),
         track: !args.no_track,
         ..ProfileConfig::default()
     };
-    let engine_config = crate::config::engine_config(&args.providers, args.threads)?;
-    let sink = if args.out == Path::new("-") {
-        SinkConfig::json_on_stdout()
+    let engine_config = EngineConfig { providers: args.providers.clone(), threads: args.threads, ..EngineConfig::default() };
+    let to_file = args.out != Path::new("-");
+    let sink = if to_file {
+        SinkConfig::File(FileConfig { existing: Existing::Replace, ..FileConfig::new(&args.out) })
     } else {
-        // Made anew, so that the result is this replay's alone.
-        File::create(&args.out).with_context(|| format!("cannot write {}", args.out.display()))?;
-        SinkConfig::file(args.out.clone())
+        let queue = QueueConfig { when_full: Some(WhenFullConfig::Block), ..QueueConfig::default() };
+        SinkConfig::Console(ConsoleConfig { format: Format::Json, queue, ..ConsoleConfig::default() })
     };
     let sinks = BTreeMap::from([("out".to_owned(), sink)]);
     let clock = SystemClock::new();
@@ -137,13 +146,12 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let interrupted = shutdown.is_triggered() && !house.finished();
     let (analyses, outcomes) = house.close();
     progress.end();
-    let to_file = args.out != Path::new("-");
     if to_file {
         say_err(&summary::render(&analyses, &outcomes));
     }
     for outcome in &outcomes {
-        if let Err(e) = &outcome.report {
-            complain(&anyhow::anyhow!("sink `{}`: {e}", outcome.name));
+        if let Some(e) = &outcome.report.error {
+            complain(&anyhow::anyhow!("sink `{}`: {e}", outcome.report.name));
         }
     }
     if let Outcome::Failed(detail) = analysis.outcome() {

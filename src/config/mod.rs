@@ -11,12 +11,12 @@ use std::{
 };
 
 use base::{media::StreamName, redact::SourceUrl};
-use inference::{engine::EngineConfig, track::TrackerConfig};
+use inference::{engine::EngineConfig, filter::DetectionFilter, track::TrackerConfig};
 use ingest::{Sampling, SourceConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
-use sinks::SinkConfig;
+use sinks::{SinkConfig, console::ConsoleConfig, file::FileConfig};
 
 use self::problem::{Problem, Problems};
 
@@ -30,7 +30,8 @@ pub struct Config {
     pub streams: BTreeMap<Spanned<String>, StreamConfig>,
     /// What to run on a stream, by profile name. A stream that names no profile uses `default`, which exists even if it is not written here.
     #[serde(default)]
-    pub profiles: BTreeMap<String, ProfileConfig>,
+    #[schemars(with = "BTreeMap<String, ProfileConfig>")]
+    pub profiles: BTreeMap<String, Spanned<ProfileConfig>>,
     /// Where events go, by sink name. Without any: readable lines on the console, and the file `eyewitness-out/events.jsonl`.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, SinkConfig>")]
@@ -68,14 +69,11 @@ pub struct StreamConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileConfig {
     /// Detector: a built-in model's name (see `eyewitness models list`) or the path of a manifest.
-    #[schemars(with = "String")]
-    pub detect: Spanned<String>,
+    pub detect: String,
     /// Which frames to look at.
-    #[schemars(with = "Sampling")]
-    pub sampling: Spanned<Sampling>,
+    pub sampling: Sampling,
     /// Classes to report, in the model's own words; empty for all.
-    #[schemars(with = "Vec<String>")]
-    pub classes: Vec<Spanned<String>>,
+    pub classes: Vec<String>,
     /// Least score (0 to 1) of a reported detection; without it, the model's own.
     pub min_score: Option<f32>,
     /// Least score by class, above `min_score` in rank.
@@ -92,13 +90,25 @@ pub const DEFAULT_DETECTOR: &str = "ssdlite-mbv2";
 impl Default for ProfileConfig {
     fn default() -> Self {
         Self {
-            detect: Spanned::new(0..0, DEFAULT_DETECTOR.into()),
-            sampling: Spanned::new(0..0, Sampling::Fps(5.0)),
+            detect: DEFAULT_DETECTOR.into(),
+            sampling: Sampling::Fps(5.0),
             classes: Vec::new(),
             min_score: None,
             class_scores: BTreeMap::new(),
             track: true,
             tracker: TrackerConfig::default(),
+        }
+    }
+}
+
+impl ProfileConfig {
+    /// What of the model's detections is reported.
+    pub fn filter(&self) -> DetectionFilter {
+        DetectionFilter {
+            classes: self.classes.clone(),
+            score: self.min_score,
+            per_class: self.class_scores.clone(),
+            low_score: None,
         }
     }
 }
@@ -186,14 +196,11 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
             .map_err(|e| problems.push(Problem::at(stream.url.span(), e)))
             .ok()
             .and_then(|full| {
-                let checked = source_url(&full).and_then(|url| {
-                    ingest::check(&url, &stream.source).map_err(|e| e.to_string())?;
-                    Ok(url)
-                });
+                let checked = source_url(&full);
                 checked.map_err(|e| problems.push(Problem::at(stream.url.span(), e))).ok()
             });
         let profile = match config.profiles.get(stream.profile.get_ref()) {
-            Some(profile) => Some(profile.clone()),
+            Some(profile) => Some(profile.get_ref().clone()),
             None if stream.profile.get_ref() == "default" => Some(ProfileConfig::default()),
             None => {
                 let what = format!("no profile is called `{}`", stream.profile.get_ref());
@@ -214,8 +221,18 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
             });
         }
     }
-    for profile in config.profiles.values() {
-        check_profile(profile, &mut problems);
+    for (name, profile) in &config.profiles {
+        let wrong = |cause: String| Problem::at(profile.span(), format!("profile `{name}`: {cause}"));
+        let checked = profile.get_ref();
+        problems.extend(checked.sampling.check().err().map(|e| wrong(e.to_string())));
+        problems.extend(checked.tracker.check().err().map(|e| wrong(e.to_string())));
+        if checked.min_score.iter().chain(checked.class_scores.values()).any(|s| !(0.0..=1.0).contains(s)) {
+            problems.push(wrong("`min_score` and `class_scores` lie between 0 and 1".into()));
+        }
+    }
+    if let Err(e) = config.inference.check() {
+        let place = text.find("[inference").map_or(0..0, |at| at..at + "[inference".len());
+        problems.push(Problem::at(place, e.to_string()));
     }
     for (name, sink) in &config.sinks {
         if let Err(e) = sink.get_ref().validate() {
@@ -226,7 +243,7 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
         return Err(Problems::new(origin, text, problems));
     }
     let sinks = if config.sinks.is_empty() {
-        default_sinks(Path::new("eyewitness-out/events.jsonl"))
+        default_sinks(FileConfig::new("eyewitness-out/events.jsonl"))
     } else {
         config.sinks.into_iter().map(|(name, sink)| (name, sink.into_inner())).collect()
     };
@@ -234,21 +251,11 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
 }
 
 /// The embedded default: no broker needed.
-pub fn default_sinks(file: &Path) -> BTreeMap<String, SinkConfig> {
+pub fn default_sinks(file: FileConfig) -> BTreeMap<String, SinkConfig> {
     BTreeMap::from([
-        ("console".to_owned(), SinkConfig::console()),
-        ("file".to_owned(), SinkConfig::file(file.to_owned())),
+        ("console".to_owned(), SinkConfig::Console(ConsoleConfig::default())),
+        ("file".to_owned(), SinkConfig::File(file)),
     ])
-}
-
-fn check_profile(profile: &ProfileConfig, problems: &mut Vec<Problem>) {
-    if let Err(e) = profile.sampling.get_ref().validate() {
-        problems.push(Problem::at(profile.sampling.span(), e.to_string()));
-    }
-    let scores = profile.min_score.iter().chain(profile.class_scores.values());
-    if scores.into_iter().any(|s| !(0.0..=1.0).contains(s)) {
-        problems.push(Problem::at(profile.detect.span(), "a score lies between 0 and 1".into()));
-    }
 }
 
 /// A URL, or a path on this machine.
@@ -310,7 +317,7 @@ mod tests {
         let stream = &checked.streams[0];
         assert_eq!(stream.url.expose(), "rtsp://admin:p%40ss%20w%2Frd@192.0.2.10/1");
         assert_eq!(stream.url.to_string(), "rtsp://***@192.0.2.10/1");
-        assert_eq!(stream.profile.classes[0].get_ref(), "person");
+        assert_eq!(stream.profile.classes[0], "person");
         assert_eq!(checked.service.grace(), Duration::from_secs(3));
         assert_eq!(checked.sinks.keys().collect::<Vec<_>>(), ["out"]);
     }
