@@ -29,16 +29,21 @@ fn configuration(schema: &Schema) -> String {
          starts, when a key is unknown or a value does not fit: `eyewitness validate FILE` shows every mistake with its line.\n\
          A machine-readable form is in [configuration.schema.json](configuration.schema.json).\n",
     );
-    section(&mut out, root, root, "", &mut Vec::new());
+    section(&mut out, root, root, "", None, &mut Vec::new());
     out
 }
 
-fn section(out: &mut String, root: &Value, node: &Value, path: &str, seen: &mut Vec<String>) {
+/// `tag` is the value of `type` that chooses this table among others at the same place.
+fn section(out: &mut String, root: &Value, node: &Value, path: &str, tag: Option<&str>, seen: &mut Vec<String>) {
     let node = resolve(root, node);
     let Some(properties) = node.get("properties").and_then(Value::as_object) else { return };
     let required: Vec<&str> =
         node.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-    let title = if path.is_empty() { "The file".to_owned() } else { format!("`[{path}]`") };
+    let title = match tag {
+        _ if path.is_empty() => "The file".to_owned(),
+        Some(tag) => format!("`[{path}]` with `type = \"{tag}\"`"),
+        None => format!("`[{path}]`"),
+    };
     let _ = writeln!(out, "\n## {title}\n");
     if let Some(text) = node.get("description").and_then(Value::as_str) {
         let _ = writeln!(out, "{text}\n");
@@ -47,6 +52,8 @@ fn section(out: &mut String, root: &Value, node: &Value, path: &str, seen: &mut 
     for (key, property) in properties {
         let default = match (property.get("default").or_else(|| resolve(root, property).get("default")), required.contains(&key.as_str())) {
             (_, true) => "required".to_owned(),
+            // Through f32, which is what the settings are: 0.2, not 0.20000000298023224.
+            (Some(Value::Number(n)), _) if n.is_f64() => format!("`{}`", n.as_f64().unwrap_or_default() as f32),
             (Some(value), _) if !value.is_null() && !value.is_object() => format!("`{value}`"),
             _ => "-".to_owned(),
         };
@@ -54,7 +61,7 @@ fn section(out: &mut String, root: &Value, node: &Value, path: &str, seen: &mut 
             .get("description")
             .or_else(|| resolve(root, property).get("description"))
             .and_then(Value::as_str)
-            .unwrap_or_default();
+            .unwrap_or(if key == "type" { "Chooses this kind." } else { "" });
         let _ = writeln!(out, "| `{key}` | {} | {default} | {} |", kind(root, property), text.replace('\n', " ").replace('|', "\\|"));
     }
     for (key, property) in properties {
@@ -74,9 +81,8 @@ fn section(out: &mut String, root: &Value, node: &Value, path: &str, seen: &mut 
         for alternative in alternatives(child) {
             let alternative = resolve(root, alternative);
             let tag = alternative.pointer("/properties/type/const").and_then(Value::as_str);
-            let name = tag.map_or_else(|| name.clone(), |tag| format!("{name}] with `type = \"{tag}\""));
             if tag.is_some() || child.get("properties").is_some() {
-                section(out, root, alternative, &name, seen);
+                section(out, root, alternative, &name, tag, seen);
             }
         }
     }
