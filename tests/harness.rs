@@ -57,7 +57,12 @@ impl Scene {
     /// A command of the binary under test, in this folder.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_eyewitness"));
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("RUST_LOG");
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env("NO_COLOR", "1")
+            .env_remove("RUST_LOG");
         command
     }
 
@@ -257,7 +262,8 @@ pub fn assert_valid(records: &[Value]) {
     for record in records {
         let kind = record["type"].as_str().unwrap();
         let validator = validators.get(kind).unwrap_or_else(|| panic!("no schema for {kind}"));
-        let errors: Vec<String> = validator.iter_errors(record).map(|e| format!("{e} at {}", e.instance_path())).collect();
+        let errors: Vec<String> =
+            validator.iter_errors(record).map(|e| format!("{e} at {}", e.instance_path())).collect();
         assert!(errors.is_empty(), "{errors:?} in {record}");
         assert!(ids.insert(record["id"].as_str().unwrap()), "id twice: {record}");
     }

@@ -26,7 +26,10 @@ fn row_1_decoded_is_inferred_plus_dropped_by_reason() {
     ingest::init().unwrap();
     inference::runtime::init().unwrap();
     let running = Running::Live;
-    let sinks = config::default_sinks(FileConfig::new(&events)).into_iter().filter(|(name, _)| name == "file").collect::<BTreeMap<_, _>>();
+    let sinks = config::default_sinks(FileConfig::new(&events))
+        .into_iter()
+        .filter(|(name, _)| name == "file")
+        .collect::<BTreeMap<_, _>>();
     let mut house =
         House::open(&sinks, checked.inference, &running, Duration::from_secs(10), SystemClock::new()).unwrap();
     for stream in checked.streams {

@@ -47,7 +47,8 @@ fn what_is_seen_agrees_with_labels_made_by_hand() {
     let (mut n_true, mut n_found, mut n_labels) = (0, 0, 0);
     let to_box = |v: &Value| -> [f64; 4] { std::array::from_fn(|i| v[i].as_f64().unwrap()) };
     for frame in labels["frames"].as_array().unwrap() {
-        let record = of_type(&records, "detections").into_iter().find(|r| r["frame"]["index"] == frame["index"]).unwrap();
+        let record =
+            of_type(&records, "detections").into_iter().find(|r| r["frame"]["index"] == frame["index"]).unwrap();
         let mut people: Vec<[f64; 4]> = frame["people"].as_array().unwrap().iter().map(|p| to_box(&p["box"])).collect();
         n_labels += people.len();
         // Best score first, as published.

@@ -7,7 +7,9 @@ use crate::harness::{CameraProcess, Scene, assert_valid, of_type};
 const PASSWORD: &str = "s3cret-w0rd";
 
 fn stream(url: &str, more: &str) -> String {
-    format!("[streams.cam]\nurl = \"{url}\"\n[streams.cam.source]\nstall_timeout_secs = 2\n{more}\n[profiles.default]\nsampling = {{ fps = 5 }}\n")
+    format!(
+        "[streams.cam]\nurl = \"{url}\"\n[streams.cam.source]\nstall_timeout_secs = 2\n{more}\n[profiles.default]\nsampling = {{ fps = 5 }}\n"
+    )
 }
 
 /// A certificate that nobody has signed, as cameras have them.
@@ -28,7 +30,8 @@ fn seen(records: &[Value]) -> usize {
 }
 
 fn sessions(records: &[Value]) -> Vec<&str> {
-    let mut sessions: Vec<&str> = of_type(records, "detections").iter().map(|r| r["session"].as_str().unwrap()).collect();
+    let mut sessions: Vec<&str> =
+        of_type(records, "detections").iter().map(|r| r["session"].as_str().unwrap()).collect();
     sessions.dedup();
     sessions
 }
