@@ -189,6 +189,17 @@ impl<T> Receiver<T> {
         }
     }
 
+    /// Receives no more: gives what was still queued. Everything sent from now on is refused, so that each item is
+    /// either received, given here, or comes back to its sender.
+    pub fn close(self) -> Vec<T> {
+        let mut state = self.0.state.lock();
+        state.receiving = false;
+        let left = std::mem::take(&mut state.items);
+        drop(state);
+        self.0.not_full.notify_all();
+        left.into()
+    }
+
     /// The queue's figures.
     pub fn read(&self) -> QueueReading {
         self.0.read()
@@ -270,6 +281,17 @@ mod tests {
         let sender = std::thread::Builder::new().spawn(move || tx.send(2)).expect("thread");
         drop(rx);
         assert_eq!(sender.join().expect("sender"), Sent::Refused(2));
+    }
+
+    #[test]
+    fn close_gives_what_is_left_and_refuses_the_rest() {
+        let (tx, rx) = queue("test", 2, WhenFull::Block);
+        assert_eq!((tx.send(1), tx.send(2)), (Sent::Queued, Sent::Queued));
+        let waiting = tx.clone();
+        let sender = std::thread::Builder::new().spawn(move || waiting.send(3)).expect("thread");
+        assert_eq!(rx.close(), [1, 2]);
+        assert_eq!(sender.join().expect("sender"), Sent::Refused(3));
+        assert_eq!(tx.send(4), Sent::Refused(4));
     }
 
     #[test]

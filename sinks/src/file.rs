@@ -318,7 +318,8 @@ impl JsonLines {
         self.flush()?;
         // It may have been renamed already: by somebody else, or by us before the new file could not be opened.
         if !self.open.is_moved_from(&self.config.path) {
-            let old = rotated_path(&self.config.path, self.context.clock.wall());
+            let old =
+                rotated_path(&self.config.path, self.context.clock.wall()).map_err(self.fail("list files beside"))?;
             fs::rename(&self.config.path, &old).map_err(self.fail("rename"))?;
         }
         self.reopen()?;
@@ -383,16 +384,21 @@ impl Sink for JsonLines {
     }
 }
 
-/// `dir/events.jsonl` and a time give `dir/events.2026-11-21T04-00-55Z.jsonl`, with `-1`, `-2`... where that exists.
-fn rotated_path(path: &Path, at: Timestamp) -> PathBuf {
+/// `dir/events.jsonl` and a time give `dir/events.2026-11-21T04-00-55Z.jsonl`, with `-0001`, `-0002`... for the further
+/// ones of the same second. Names sort by age; a number is not used again when its file was deleted.
+fn rotated_path(path: &Path, at: Timestamp) -> io::Result<PathBuf> {
     let (stem, extension) = stem_and_extension(path);
-    let time = format!("{at:.0}").replace(':', "-");
-    let name = |n: u32| match n {
-        0 => path.with_file_name(format!("{stem}.{time}{extension}")),
-        // Four digits, so that names sort by age.
-        n => path.with_file_name(format!("{stem}.{time}-{n:04}{extension}")),
+    let first = format!("{stem}.{at:.0}").replace(':', "-");
+    let numbers = rotated_files(path)?.into_iter().filter_map(|old| {
+        let (old, _) = stem_and_extension(&old);
+        let number = old.strip_prefix(&first)?;
+        if number.is_empty() { Some(0) } else { number.strip_prefix('-')?.parse::<u32>().ok() }
+    });
+    let name = match numbers.max() {
+        None => format!("{first}{extension}"),
+        Some(last) => format!("{first}-{:04}{extension}", last + 1),
     };
-    (0..).map(name).find(|path| !path.exists()).expect("some number is free")
+    Ok(path.with_file_name(name))
 }
 
 /// File name without extension, and the extension with its dot (or nothing).

@@ -28,9 +28,11 @@ pub use config::{Compression, KafkaConfig, OnStart, Property};
 
 /// How long `on_start = "fail"` waits for a broker.
 const START_PATIENCE: Duration = Duration::from_secs(10);
+/// One turn of that wait.
+const START_STEP: Duration = Duration::from_millis(500);
 /// One turn of waiting for acknowledgements.
 const POLL: Duration = Duration::from_millis(20);
-/// Wait before a rejected record's client is asked again at the end.
+/// Of the payload.
 const CONTENT_TYPE: &str = "application/json";
 
 /// The sink.
@@ -85,14 +87,19 @@ impl Kafka {
         })
     }
 
-    /// Waits for an answer of any broker.
+    /// Waits for an answer of any broker. Wrong credentials end the wait at once: time does not cure them.
     fn check_broker(&self) -> Result<(), SinkError> {
-        let asked = self.producer.client().fetch_metadata(None, START_PATIENCE);
-        self.producer.poll(Duration::ZERO);
-        asked.map(drop).map_err(|error| SinkError::KafkaUnreachable {
-            brokers: self.brokers.clone(),
-            cause: self.shared().trouble().unwrap_or_else(|| error.to_string()),
-        })
+        let end = self.context.clock.monotonic() + START_PATIENCE;
+        loop {
+            let Err(error) = self.producer.client().fetch_metadata(None, START_STEP) else { return Ok(()) };
+            self.producer.poll(POLL);
+            let code = self.shared().account.lock().trouble_code;
+            let hopeless = matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL));
+            if hopeless || self.context.clock.monotonic() >= end {
+                let cause = self.shared().trouble().unwrap_or_else(|| error.to_string());
+                return Err(SinkError::KafkaUnreachable { brokers: self.brokers.clone(), cause });
+            }
+        }
     }
 
     fn shared(&self) -> &Shared {
@@ -271,14 +278,15 @@ impl ClientContext for Reports {
         let reason = self.0.scrub(reason);
         let code = error.rdkafka_error_code();
         let mut account = self.0.account.lock();
-        let is_news = account.trouble.is_none() || account.trouble_code != code;
         // "all brokers down" follows each real cause and says less.
-        if code != Some(RDKafkaErrorCode::AllBrokersDown) || account.trouble.is_none() {
-            account.trouble = Some(reason.clone());
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) && account.trouble.is_some() {
+            return;
         }
+        let is_news = account.trouble.is_none() || account.trouble_code != code;
+        account.trouble = Some(reason.clone());
         account.trouble_code = code;
         drop(account);
-        if is_news && code != Some(RDKafkaErrorCode::AllBrokersDown) {
+        if is_news {
             tracing::warn!(sink = self.0.name, reason, "trouble with kafka; records wait");
         }
     }

@@ -18,6 +18,8 @@ pub mod console;
 mod error;
 pub mod file;
 pub mod kafka;
+#[cfg(test)]
+mod samples;
 pub mod wire;
 mod worker;
 

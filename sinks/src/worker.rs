@@ -99,7 +99,7 @@ pub fn spawn(
     };
     let thread = std::thread::Builder::new()
         .name(format!("sink-{name}"))
-        .spawn(move || worker.run(&queue))
+        .spawn(move || worker.run(queue))
         .map_err(|e| SinkError::Thread { sink: name.to_owned(), problem: format!("could not be started: {e}") })?;
     Ok(SinkHandle { name: name.to_owned(), control, thread })
 }
@@ -149,7 +149,7 @@ enum Fate {
 }
 
 impl Worker {
-    fn run(mut self, queue: &Receiver<Arc<Event>>) -> SinkReport {
+    fn run(mut self, queue: Receiver<Arc<Event>>) -> SinkReport {
         let mut wanted = true;
         let mut n_late = 0;
         loop {
@@ -175,10 +175,13 @@ impl Worker {
                 Received::TimedOut => {}
             }
         }
-        // What is still queued when time is over is lost, and counted; whoever waits to send is let go by the caller's
-        // drop of the queue.
-        while let Received::Item(_) = queue.recv_timeout(Duration::ZERO) {
-            n_late += 1;
+        // What is still queued when time is over is lost, and counted. What is sent from now on is refused, and
+        // whoever waits to send is let go.
+        let n_left = queue.close().len() as u64;
+        if wanted {
+            n_late += n_left;
+        } else {
+            self.n_unwanted += n_left;
         }
         self.finish(n_late)
     }
@@ -239,14 +242,18 @@ impl Worker {
         let mut report = self.sink.finish(self.control.grace_left());
         report.name = self.name;
         report.n_failed += self.n_refused + n_late;
-        if n_late > 0 {
-            let (n_lost, cause) = match report.error.take() {
-                Some(SinkError::Undelivered { n_lost, cause, .. }) => (n_lost + n_late, cause),
-                Some(other) => (n_late, other.to_string()),
-                None => (n_late, "the events were still queued when the grace period ended".into()),
-            };
-            report.error = Some(SinkError::Undelivered { n_lost, grace: self.control.grace, cause });
-        }
+        report.error = match (report.error, n_late) {
+            (None, 0) => None,
+            // Told with the whole grace period, not with what was left of it for the last step.
+            (Some(SinkError::Undelivered { n_lost, cause, .. }), _) => {
+                Some(SinkError::Undelivered { n_lost: n_lost + n_late, grace: self.control.grace, cause })
+            }
+            (Some(other), 0) => Some(other),
+            (other, _) => {
+                let cause = other.map_or_else(|| "they were still queued".into(), |error| error.to_string());
+                Some(SinkError::Undelivered { n_lost: n_late, grace: self.control.grace, cause })
+            }
+        };
         if self.n_unwanted > 0 {
             tracing::debug!(sink = report.name, n_events = self.n_unwanted, "not shown: the output was closed");
         }

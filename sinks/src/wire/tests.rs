@@ -1,1 +1,141 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::samples;
+
+fn validator(kind: &str) -> jsonschema::Validator {
+    let (_, text) =
+        schemas().into_iter().find(|(file, _)| *file == format!("{kind}.schema.json")).expect("a schema for each kind");
+    let schema: Value = serde_json::from_str(&text).expect("json");
+    assert!(jsonschema::meta::is_valid(&schema), "{kind}: not a valid JSON Schema");
+    jsonschema::draft202012::options().should_validate_formats(true).build(&schema).expect("schema")
+}
+
+fn every_kind() -> Vec<(&'static str, Event)> {
+    let stream = samples::stream("front-door");
+    let mut undated = samples::detections(&stream, 3, &[]);
+    undated.captured = None;
+    vec![
+        ("detections", samples::detections(&stream, 120, &[("person", Some(7)), ("dog", None)])),
+        ("detections", undated),
+        ("status", samples::playing(&stream)),
+        ("status", samples::status(&stream, 4, base::event::StreamState::Failed, "no such file")),
+        ("gap", samples::gap(&stream, 5)),
+    ]
+}
+
+#[test]
+fn exact_bytes() {
+    let check = |event: Event, stamp: Option<i64>, expected: &str| {
+        let stamp = stamp.map(|ms| Timestamp::from_millisecond(ms).expect("date"));
+        assert_eq!(encode(&event, stamp), expected);
+    };
+    let stream = samples::stream("front-door");
+    let session = samples::detections(&stream, 0, &[]).session;
+    check(
+        samples::detections(&stream, 120, &[("person", Some(7))]),
+        None,
+        &format!(
+            concat!(
+                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.0","stream":"front-door","#,
+                r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":12000,"captured_at":"2026-09-21T14:13:32.123Z","#,
+                r#""clock":"ntp","frame":{{"width":768,"height":576,"index":120}},"#,
+                r#""model":{{"name":"ssdlite-mbv2","version":"b42166a4"}},"#,
+                r#""objects":[{{"class":"person","score":0.9123,"box":[258.0,219.0,32.9,88.7],"track":7}}]}}"#
+            ),
+            session
+        ),
+    );
+    check(
+        samples::playing(&stream),
+        Some(1_790_000_001_000),
+        &format!(
+            concat!(
+                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.0","stream":"front-door","#,
+                r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":0,"captured_at":"2026-09-21T14:13:20.123Z","#,
+                r#""clock":"ntp","published_at":"2026-09-21T14:13:21.000Z","state":"playing","detail":null,"#,
+                r#""source":{{"video":{{"codec":"h264","width":768,"height":576}},"audio":{{"codec":"aac"}}}}}}"#
+            ),
+            session
+        ),
+    );
+    let mut gap = samples::gap(&stream, 5);
+    gap.captured = None;
+    check(
+        gap,
+        None,
+        &format!(
+            concat!(
+                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.0","stream":"front-door","#,
+                r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":500,"captured_at":null,"clock":"none","#,
+                r#""from_pts_ms":12000,"to_pts_ms":19500,"reason":"source_lost","n_frames_dropped":null,"#,
+                r#""detail":"the server closed the connection"}}"#
+            ),
+            session
+        ),
+    );
+}
+
+#[test]
+fn every_record_fits_its_schema_and_comes_back() {
+    for stamp in [None, Some(Timestamp::UNIX_EPOCH)] {
+        for (kind, event) in every_kind() {
+            let text = encode(&event, stamp);
+            let value: Value = serde_json::from_str(&text).expect("json");
+            let errors: Vec<String> = validator(kind).iter_errors(&value).map(|e| e.to_string()).collect();
+            assert!(errors.is_empty(), "{text}: {errors:?}");
+            assert_eq!(decode(&text).expect("decodes"), record(&event, stamp));
+        }
+    }
+}
+
+#[test]
+fn wrong_records_do_not_fit() {
+    let good = |wanted: &str| {
+        let (_, event) = every_kind().into_iter().find(|(kind, _)| *kind == wanted).expect("sample");
+        serde_json::from_str::<Value>(&encode(&event, None)).expect("json")
+    };
+    let check = |kind: &str, pointer: &str, wrong: Value| {
+        let mut value = good(kind);
+        *value.pointer_mut(pointer).expect(pointer) = wrong.clone();
+        assert!(!validator(kind).is_valid(&value), "{kind} {pointer} = {wrong} passed");
+    };
+    check("detections", "/type", json!("status"));
+    check("detections", "/objects/0/score", json!(1.5));
+    check("detections", "/objects/0/box", json!([1, 2, 3]));
+    check("detections", "/objects/0/track", json!("seven"));
+    check("detections", "/frame/width", json!(-1));
+    check("detections", "/pts_ms", json!(null));
+    check("detections", "/clock", json!("sundial"));
+    check("detections", "/captured_at", json!("yesterday"));
+    check("status", "/state", json!("dancing"));
+    check("status", "/source/video/codec", json!(null));
+    check("gap", "/reason", json!("boredom"));
+    check("gap", "/to_pts_ms", json!("19500"));
+    for kind in ["detections", "status", "gap"] {
+        let value = good(kind);
+        for key in value.as_object().expect("object").keys() {
+            let mut without = value.clone();
+            without.as_object_mut().expect("object").shift_remove(key);
+            assert!(!validator(kind).is_valid(&without), "{kind} without {key} passed");
+        }
+        // What a later version adds must not break today's consumers.
+        let mut later = value.clone();
+        later["colour"] = json!("red");
+        assert!(validator(kind).is_valid(&later));
+        assert!(decode(&later.to_string()).is_ok());
+    }
+}
+
+#[test]
+fn numbers_that_json_cannot_say_do_not_break_a_record() {
+    let check = |value: f32, scale: f64, expected: f64| {
+        let got = rounded(value, scale);
+        assert_eq!(got.to_bits(), expected.to_bits(), "{value}");
+    };
+    check(f32::NAN, 10.0, 0.0);
+    check(f32::INFINITY, 10.0, 0.0);
+    check(-0.04, 10.0, 0.0);
+    check(-12.34, 10.0, -12.3);
+    check(0.912_345_6, 1e4, 0.9123);
+}

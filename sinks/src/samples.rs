@@ -1,0 +1,75 @@
+//! Events for tests. Pure functions; only for tests, of this crate and of its integration tests.
+
+#![allow(dead_code, reason = "each test harness uses its own part of it")]
+
+use std::sync::Arc;
+
+use base::{
+    event::{Body, BoxInImage, Detection, Detections, Event, Gap, ModelId, Status, StreamState, TrackedObject},
+    media::{GapReason, MediaDescription, SessionId, SourceDescription, StreamInfo, StreamName},
+    time::{CaptureTime, ClockQuality, Pts, Timestamp},
+};
+
+/// A stream with a tag.
+pub(crate) fn stream(name: &str) -> Arc<StreamInfo> {
+    let tags = [("site".to_owned(), "north".to_owned())].into();
+    Arc::new(StreamInfo { name: StreamName::new(name).expect("stream name"), tags })
+}
+
+/// Frame `number` of a stream at 10 frames a second; `seen` is classes with their tracks.
+pub(crate) fn detections(stream: &Arc<StreamInfo>, number: u64, seen: &[(&str, Option<u64>)]) -> Event {
+    let objects = seen
+        .iter()
+        .map(|&(class, track)| TrackedObject {
+            detection: Detection {
+                class: class.into(),
+                score: 0.912_345_6,
+                box_in_image: BoxInImage { x: 258.04, y: 219.0, width: 32.86, height: 88.749 },
+            },
+            track,
+        })
+        .collect();
+    let body = Body::Detections(Detections {
+        width: 768,
+        height: 576,
+        index: number,
+        model: Arc::new(ModelId { name: "ssdlite-mbv2".into(), version: "b42166a4".into() }),
+        objects,
+    });
+    event(stream, number, body)
+}
+
+/// The stream began to play.
+pub(crate) fn playing(stream: &Arc<StreamInfo>) -> Event {
+    let source = SourceDescription {
+        video: Some(MediaDescription { codec: "h264".into(), size: Some((768, 576)) }),
+        audio: Some(MediaDescription { codec: "aac".into(), size: None }),
+    };
+    event(stream, 0, Body::Status(Status { state: StreamState::Playing, detail: None, source: Some(source) }))
+}
+
+/// The stream is in `state`.
+pub(crate) fn status(stream: &Arc<StreamInfo>, number: u64, state: StreamState, detail: &str) -> Event {
+    event(stream, number, Body::Status(Status { state, detail: Some(detail.into()), source: None }))
+}
+
+/// An outage of 7.5 seconds.
+pub(crate) fn gap(stream: &Arc<StreamInfo>, number: u64) -> Event {
+    let body = Body::Gap(Gap {
+        from: Pts::from_millis(12_000),
+        to: Pts::from_millis(19_500),
+        reason: GapReason::SourceLost,
+        n_frames_dropped: None,
+        detail: Some("the server closed the connection".into()),
+    });
+    event(stream, number, body)
+}
+
+/// Any event at a tenth of a second times `number`, captured at a known date.
+pub(crate) fn event(stream: &Arc<StreamInfo>, number: u64, body: Body) -> Event {
+    let session = SessionId::derived([stream.name.as_str().as_bytes()]);
+    let pts = Pts::from_millis(number * 100);
+    let at = Timestamp::from_millisecond(1_790_000_000_123 + number as i64 * 100).expect("date");
+    let captured = Some(CaptureTime { at, quality: ClockQuality::Ntp });
+    Event::new(stream, &session, number, pts, captured, body)
+}
