@@ -16,13 +16,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The bundled clip: 400 frames of 768x576 at 10 a second, with speech.
-pub const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/demo.mp4");
+pub(crate) const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/demo.mp4");
 
 /// Longest wait for anything: only ever reached by a failing test.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Waits until `what` gives a value.
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let clock = SystemClock::new();
     loop {
         if let Some(value) = probe() {
@@ -34,28 +34,28 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A folder of its own for one test, and the processes it starts in there.
-pub struct Scene {
+pub(crate) struct Scene {
     dir: TempDir,
 }
 
 impl Scene {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file and gives its path.
-    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
         path
     }
 
     /// A command of the binary under test, in this folder.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_eyewitness"));
         command
             .args(args)
@@ -67,35 +67,35 @@ impl Scene {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
         Done::from(self.command(args).output().unwrap())
     }
 
     /// Starts the service on a configuration and the file sink `events.jsonl`.
-    pub fn service(&self, config: &str) -> Process {
+    pub(crate) fn service(&self, config: &str) -> Process {
         let config = format!("{config}\n[sinks.file]\ntype = \"file\"\npath = \"events.jsonl\"\n");
         self.file("eyewitness.toml", config);
         Process::start(self.command(&["run", "--log", "debug"]))
     }
 
     /// The whole records written so far; a line still being written is left out.
-    pub fn records(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn records(&self, name: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.path(name)).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
     }
 
     /// Waits until the service's records satisfy `enough`.
-    pub fn wait_for_records(&self, what: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub(crate) fn wait_for_records(&self, what: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         wait_for(what, || Some(self.records("events.jsonl")).filter(|r| enough(r)))
     }
 }
 
 /// A command that has ended.
-pub struct Done {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Done {
@@ -111,14 +111,14 @@ impl From<Output> for Done {
 impl Done {
     /// Checks the exit code, showing the output when it is another.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
     /// Checks that standard error says all of this.
     #[track_caller]
-    pub fn complains(self, parts: &[&str]) -> Self {
+    pub(crate) fn complains(self, parts: &[&str]) -> Self {
         for part in parts {
             assert!(self.stderr.contains(part), "`{part}` is missing in:\n{}", self.stderr);
         }
@@ -127,14 +127,14 @@ impl Done {
 }
 
 /// A process that runs beside the test; killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
     readers: Vec<thread::JoinHandle<()>>,
 }
 
 impl Process {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let output = Arc::new(Mutex::new(String::new()));
         let streams: [Box<dyn std::io::Read + Send>; 2] =
@@ -157,27 +157,27 @@ impl Process {
         Self { child, output, readers }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Everything printed so far, standard output and standard error.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }
 
     /// Waits for a line that begins like this.
-    pub fn line(&self, begins: &str) -> String {
+    pub(crate) fn line(&self, begins: &str) -> String {
         wait_for(begins, || self.output().lines().find(|l| l.starts_with(begins)).map(str::to_owned))
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap();
         assert!(sent.success(), "kill -{name}");
     }
 
     /// Waits for the end; gives the exit code and all output.
-    pub fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let status = wait_for("the end of a process", || self.child.try_wait().unwrap());
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
@@ -186,7 +186,7 @@ impl Process {
     }
 
     /// SIGTERM, then as [`Self::end`].
-    pub fn terminate(self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(self) -> (Option<i32>, String) {
         self.signal("TERM");
         self.end()
     }
@@ -200,19 +200,19 @@ impl Drop for Process {
 }
 
 /// An RTSP camera in a process of its own, which plays the bundled clip for ever.
-pub struct CameraProcess {
+pub(crate) struct CameraProcess {
     process: Process,
-    pub port: u16,
+    pub(crate) port: u16,
     url: String,
 }
 
 impl CameraProcess {
-    pub fn start(scene: &Scene, args: &[&str], user: Option<&str>) -> Self {
+    pub(crate) fn start(scene: &Scene, args: &[&str], user: Option<&str>) -> Self {
         Self::start_on(scene, 0, args, user)
     }
 
     /// On a given port, so that a camera can come back where it was.
-    pub fn start_on(scene: &Scene, port: u16, args: &[&str], user: Option<&str>) -> Self {
+    pub(crate) fn start_on(scene: &Scene, port: u16, args: &[&str], user: Option<&str>) -> Self {
         let listen = format!("127.0.0.1:{port}");
         let mut command = scene.command(&["camera", CLIP, "--listen", &listen]);
         command.args(args);
@@ -226,31 +226,31 @@ impl CameraProcess {
     }
 
     /// Its URL, with `user:password` when given.
-    pub fn url(&self, user: Option<&str>) -> String {
+    pub(crate) fn url(&self, user: Option<&str>) -> String {
         match user {
             Some(user) => self.url.replacen("://", &format!("://{user}@"), 1),
             None => self.url.clone(),
         }
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         self.process.signal(name);
     }
 
     /// `kill -9`, as a power cut would.
-    pub fn kill(self) -> u16 {
+    pub(crate) fn kill(self) -> u16 {
         self.port
     }
 }
 
 /// Records of one type.
-pub fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub(crate) fn of_type<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
     records.iter().filter(|r| r["type"] == kind).collect()
 }
 
 /// Fails unless every record fits the schema of its type, and ids do not repeat.
 #[track_caller]
-pub fn assert_valid(records: &[Value]) {
+pub(crate) fn assert_valid(records: &[Value]) {
     let validators: BTreeMap<String, jsonschema::Validator> = sinks::wire::schemas()
         .into_iter()
         .map(|(name, text)| {
@@ -270,12 +270,12 @@ pub fn assert_valid(records: &[Value]) {
 }
 
 /// A free TCP port. Another process may take it before it is used; only for servers that cannot choose one themselves.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Runs a tool of the set-up (gst-launch-1.0, python3) beside the test.
-pub fn tool(program: &str, args: &[String], dir: &Path) -> Process {
+pub(crate) fn tool(program: &str, args: &[String], dir: &Path) -> Process {
     let mut command = Command::new(program);
     command.args(args).current_dir(dir).stdin(Stdio::null());
     Process::start(command)

@@ -50,7 +50,7 @@ fn row_1_decoded_is_inferred_plus_dropped_by_reason() {
             _ => assert!(reading.dropped(DropReason::Sampling) >= 50, "{reading:?}"),
         }
     }
-    let report = outcomes[0].report.as_ref().unwrap();
+    let report = &outcomes[0].report;
     assert_eq!((report.n_failed, outcomes[0].n_dropped), (0, 0));
     let records = scene.records("events.jsonl");
     assert_valid(&records);
