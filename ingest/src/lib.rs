@@ -4,12 +4,16 @@
 //! callbacks only map, stamp, enqueue and return. Must never do inference, nor print, nor let GStreamer print.
 
 pub mod camera;
+mod capture;
 mod config;
 mod doctor;
 mod error;
 mod log;
+mod pacer;
 mod registry;
+mod sampling;
 mod stream;
+mod timeline;
 
 pub use config::{Mode, Reconnect, RtspTransport, Sampling, SourceConfig, StreamOptions, TlsVerify};
 pub use doctor::{Check, doctor};
