@@ -335,16 +335,23 @@ pub fn schemas() -> Vec<(&'static str, String)> {
 fn schema<T: JsonSchema>(kind: &str) -> String {
     let schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
     let mut json = schema.to_value();
-    json["title"] = format!("eyewitness {kind} record, version {SPEC_VERSION}").into();
-    let properties = json["properties"].take();
-    let mut with_type = serde_json::Map::new();
-    with_type.insert("type".into(), serde_json::json!({ "description": "The kind of record.", "const": kind }));
-    with_type.extend(properties.as_object().cloned().unwrap_or_default());
-    json["properties"] = with_type.into();
+    let mut properties = serde_json::Map::new();
+    properties.insert("type".into(), serde_json::json!({ "description": "The kind of record.", "const": kind }));
+    properties.extend(json["properties"].as_object().cloned().unwrap_or_default());
+    json["properties"] = properties.into();
     if let Some(required) = json["required"].as_array_mut() {
         required.insert(0, "type".into());
     }
-    let mut text = serde_json::to_string_pretty(&json).expect("a schema is JSON");
+    // For people who open the file: what it is comes first.
+    let title = format!("eyewitness {kind} record, version {SPEC_VERSION}");
+    let mut ordered =
+        serde_json::json!({ "$schema": json["$schema"], "title": title, "description": json["description"] });
+    if let (Some(ordered), Some(all)) = (ordered.as_object_mut(), json.as_object()) {
+        for (key, value) in all {
+            ordered.entry(key.as_str()).or_insert_with(|| value.clone());
+        }
+    }
+    let mut text = serde_json::to_string_pretty(&ordered).expect("a schema is JSON");
     text.push('\n');
     text
 }

@@ -12,6 +12,10 @@ use base::{
     time::SystemClock,
 };
 use broker::{Broker, Consumed};
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use serde_json::{Value, json};
 use sinks::{BuildContext, SinkConfig, SinkError, SinkReport, Stamp, kafka::KafkaConfig, spawn, wire};
 
@@ -135,7 +139,7 @@ fn check_record(record: &Consumed) {
     assert_eq!(record.headers, expected);
 }
 
-/// SASL with the password from a file; with a wrong one, an error that does not show it.
+/// TLS and SASL with the password from a file; with a wrong one, an error that does not show it.
 fn an_authenticated_listener(broker: &Broker) {
     let file = tempfile::NamedTempFile::new().expect("file");
     let config = config(
@@ -143,7 +147,8 @@ fn an_authenticated_listener(broker: &Broker) {
         json!({
             "topic_prefix": "sasl", "password_file": file.path(), "on_start": "fail",
             "properties": {
-                "security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": broker::SASL_USER,
+                "security.protocol": "SASL_SSL", "ssl.ca.location": broker.certificate(),
+                "sasl.mechanisms": "PLAIN", "sasl.username": broker::SASL_USER,
             },
         }),
     );
@@ -155,6 +160,48 @@ fn an_authenticated_listener(broker: &Broker) {
     std::fs::write(file.path(), "wr0ng-password").expect("write");
     let error = config.build("kafka", context()).err().expect("wrong password").to_string();
     assert!(error.contains("uthentication failed") && !error.contains("wr0ng-password"), "{error}");
+
+    let SinkConfig::Kafka(mut untrusting) = config else { unreachable!("made above") };
+    untrusting.properties.remove("ssl.ca.location");
+    let error = SinkConfig::Kafka(untrusting).build("kafka", context()).err().expect("unknown certificate").to_string();
+    assert!(error.contains("certificate verify failed"), "{error}");
+}
+
+/// Injected into librdkafka's mock cluster, because no healthy broker does it: an error after which the idempotent
+/// producer refuses everything. The sink goes on with a new one, and counts what the old one had to give up.
+#[test]
+fn a_fatal_error_of_the_client_is_counted_and_survived() {
+    let cluster = MockCluster::new(1).expect("mock cluster");
+    cluster.create_topic("eyewitness.detections", 1, 1).expect("topic");
+    let stream = samples::stream("front-door");
+    let mut sink = config(&[cluster.bootstrap_servers()], json!({})).build("kafka", context()).expect("sink");
+    let frame = |number| samples::detections(&stream, number, &[]);
+    sink.publish(&frame(0)).expect("taken");
+    for _ in 0..50 {
+        sink.idle().expect("idle");
+    }
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
+    let (mut number, mut n_busy) = (1, 0);
+    while n_busy == 0 {
+        match sink.publish(&frame(number)) {
+            Ok(()) => number += 1,
+            Err(error) => {
+                assert!(error.is_temporary(), "{error}");
+                n_busy += 1;
+            }
+        }
+        sink.idle().expect("idle");
+    }
+    // The one that was refused, and more.
+    for number in number..number + 10 {
+        sink.publish(&frame(number)).expect("taken by the new client");
+    }
+    let report = sink.finish(PATIENCE);
+    assert!(report.n_published >= 11, "{report:?}");
+    assert!(report.n_failed >= 1, "{report:?}");
+    assert_eq!(report.n_published + report.n_failed, number + 10, "{report:?}");
+    let error = report.error.expect("lost records are an error").to_string();
+    assert!(error.starts_with(&format!("{} events could not be delivered", report.n_failed)), "{error}");
 }
 
 #[test]

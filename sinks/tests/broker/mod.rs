@@ -60,6 +60,7 @@ impl Broker {
                 process: None,
                 clock: SystemClock::new(),
             };
+            broker.certify();
             broker.format();
             match broker.launch() {
                 Ok(()) => return broker,
@@ -74,9 +75,14 @@ impl Broker {
         format!("127.0.0.1:{}", self.ports.plain)
     }
 
-    /// `host:port` of the listener that wants [`SASL_USER`] and [`SASL_PASSWORD`] (SASL_PLAINTEXT, PLAIN).
+    /// `host:port` of the listener with TLS that wants [`SASL_USER`] and [`SASL_PASSWORD`] (SASL_SSL, PLAIN).
     pub(crate) fn sasl_address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.sasl)
+    }
+
+    /// The certificate (PEM) of that listener, signed by itself.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.home.path().join("certificate.pem")
     }
 
     /// Kills the broker as a power cut would; its data stays.
@@ -122,22 +128,42 @@ impl Broker {
         records
     }
 
+    /// Makes the certificate of the TLS listener; the keystore is its key and itself in one file.
+    fn certify(&self) {
+        let key = self.home.path().join("key.pem");
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=eyewitness-tests"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(self.certificate())
+            .output()
+            .expect("openssl runs: `make setup-test` installs it");
+        assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+        let read = |path: &Path| fs::read_to_string(path).expect("made by openssl");
+        let keystore = read(&key) + &read(&self.certificate());
+        fs::write(self.home.path().join("keystore.pem"), keystore).expect("write keystore");
+    }
+
     fn format(&self) {
         let home = self.home.path();
         let Ports { plain, sasl, controller } = self.ports;
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\n\
-             listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{sasl}\n\
+             listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{sasl}\n\
              controller.listener.names=CONTROLLER\n\
              controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT\n\
              sasl.enabled.mechanisms=PLAIN\n\
-             listener.name.sasl_plaintext.plain.sasl.jaas.config=\
+             listener.name.sasl_ssl.plain.sasl.jaas.config=\
              org.apache.kafka.common.security.plain.PlainLoginModule required user_{SASL_USER}=\"{SASL_PASSWORD}\";\n\
+             listener.name.sasl_ssl.ssl.keystore.type=PEM\n\
+             listener.name.sasl_ssl.ssl.keystore.location={keystore}\n\
              log.dirs={data}\nnum.partitions=3\nauto.create.topics.enable=true\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\n",
+            keystore = home.join("keystore.pem").display(),
             data = home.join("data").display()
         );
         fs::write(home.join("server.properties"), properties).expect("write server.properties");
