@@ -50,7 +50,10 @@ fn section(out: &mut String, root: &Value, node: &Value, path: &str, tag: Option
     }
     out.push_str("| key | type | default | what it does |\n|---|---|---|---|\n");
     for (key, property) in properties {
-        let default = match (property.get("default").or_else(|| resolve(root, property).get("default")), required.contains(&key.as_str())) {
+        let default = match (
+            property.get("default").or_else(|| resolve(root, property).get("default")),
+            required.contains(&key.as_str()),
+        ) {
             (_, true) => "required".to_owned(),
             // Through f32, which is what the settings are: 0.2, not 0.20000000298023224.
             (Some(Value::Number(n)), _) if n.is_f64() => format!("`{}`", n.as_f64().unwrap_or_default() as f32),
@@ -62,7 +65,12 @@ fn section(out: &mut String, root: &Value, node: &Value, path: &str, tag: Option
             .or_else(|| resolve(root, property).get("description"))
             .and_then(Value::as_str)
             .unwrap_or(if key == "type" { "Chooses this kind." } else { "" });
-        let _ = writeln!(out, "| `{key}` | {} | {default} | {} |", kind(root, property), text.replace('\n', " ").replace('|', "\\|"));
+        let _ = writeln!(
+            out,
+            "| `{key}` | {} | {default} | {} |",
+            kind(root, property),
+            text.replace('\n', " ").replace('|', "\\|")
+        );
     }
     for (key, property) in properties {
         let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
@@ -97,7 +105,8 @@ fn alternatives(node: &Value) -> Vec<&Value> {
 }
 
 fn resolve<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
-    let target = node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')).and_then(|p| root.pointer(p));
+    let target =
+        node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')).and_then(|p| root.pointer(p));
     target.map_or(node, |found| resolve(root, found))
 }
 

@@ -20,7 +20,16 @@ pub fn render(analyses: &[Arc<Analysis>], sinks: &[SinkOutcome]) -> String {
 
 fn streams_table(analyses: &[Arc<Analysis>]) -> Table {
     let mut table = new_table(&[
-        "stream", "source", "state", "decoded", "inferred", "dropped", "objects", "tracks", "gaps", "latency p50 / p99",
+        "stream",
+        "source",
+        "state",
+        "decoded",
+        "inferred",
+        "dropped",
+        "objects",
+        "tracks",
+        "gaps",
+        "latency p50 / p99",
     ]);
     for analysis in analyses {
         let reading = analysis.ledger().read();

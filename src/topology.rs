@@ -112,7 +112,8 @@ impl House {
             let settings = config.queue();
             let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);
             let probe = receiver.probe();
-            handles.push((sinks::spawn(name, sink, receiver, grace, Arc::clone(&clock))?, Box::new(probe) as QueueProbe));
+            handles
+                .push((sinks::spawn(name, sink, receiver, grace, Arc::clone(&clock))?, Box::new(probe) as QueueProbe));
             senders.push(sender);
         }
         Ok(Self {
@@ -135,7 +136,8 @@ impl House {
             return Ok(Arc::clone(engine));
         }
         let resolved = self.store.resolve(model).with_context(|| format!("model `{model}`"))?;
-        let engine = Arc::new(Engine::load(&resolved, &self.engine_config).with_context(|| format!("model `{model}`"))?);
+        let engine =
+            Arc::new(Engine::load(&resolved, &self.engine_config).with_context(|| format!("model `{model}`"))?);
         let running: Vec<&str> = engine.providers().running.iter().map(|p| p.as_str()).collect();
         tracing::info!(model, providers = running.join(", "), "model loaded");
         self.engines.insert(model.to_owned(), Arc::clone(&engine));

@@ -5,7 +5,8 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use base::{
     ledger::Ledger,
     media::{
-        AudioChunk, Fit, Frame, Image, MediaConsumer, Notice, PictureRequest, PixelFormat, SessionId, StreamInfo, StreamName,
+        AudioChunk, Fit, Frame, Image, MediaConsumer, Notice, PictureRequest, PixelFormat, SessionId, StreamInfo,
+        StreamName,
     },
     time::{Pts, SystemClock},
 };
@@ -82,7 +83,8 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
     match command {
         Command::Decode { input, sample, size } => {
             let counter = Arc::new(Counter::default());
-            let request = PictureRequest { width: size.0, height: size.1, fit: Fit::Stretch, format: PixelFormat::Rgb8 };
+            let request =
+                PictureRequest { width: size.0, height: size.1, fit: Fit::Stretch, format: PixelFormat::Rgb8 };
             let options = StreamOptions {
                 info,
                 url: config::source_url(&input).map_err(anyhow::Error::msg)?,
@@ -116,7 +118,8 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
                 data: vec![127; 3 * (width * height) as usize].into(),
             };
             let filter = DetectionFilter::default();
-            let lane = engine.lane(info.name.clone(), LanePolicy::Block, Ledger::default(), &filter, Box::new(|_, _| {}))?;
+            let lane =
+                engine.lane(info.name.clone(), LanePolicy::Block, Ledger::default(), &filter, Box::new(|_, _| {}))?;
             let session = SessionId::derived([]);
             for index in 0..frames {
                 lane.submit(Frame {

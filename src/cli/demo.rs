@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use base::{
-    media::StreamName,
-    time::SystemClock,
-};
+use base::{media::StreamName, time::SystemClock};
 use inference::engine::EngineConfig;
 use ingest::camera::{Camera, CameraOptions};
 
@@ -27,7 +24,9 @@ const CLIP: &[u8] = include_bytes!("../../media/demo.mp4");
 ///
 /// Ends by itself; the exit code is 0 only if real detections arrived.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  eyewitness demo\n  eyewitness demo --secs 10\n  eyewitness demo --secs 0      until Ctrl-C")]
+#[command(
+    after_help = "Examples:\n  eyewitness demo\n  eyewitness demo --secs 10\n  eyewitness demo --secs 0      until Ctrl-C"
+)]
 pub(super) struct Args {
     /// Seconds to run; 0 runs until Ctrl-C
     #[arg(long, default_value_t = 40)]

@@ -36,7 +36,11 @@ pub(super) fn run(_args: &Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let mut lines = vec![Line {
         what: "eyewitness".into(),
         state: State::Good,
-        detail: format!("{} on {} core(s)", env!("CARGO_PKG_VERSION"), std::thread::available_parallelism().map_or(1, |n| n.get())),
+        detail: format!(
+            "{} on {} core(s)",
+            env!("CARGO_PKG_VERSION"),
+            std::thread::available_parallelism().map_or(1, |n| n.get())
+        ),
     }];
     match ingest::init() {
         Err(e) => lines.push(bad("GStreamer", e.to_string())),

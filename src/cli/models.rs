@@ -49,7 +49,8 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
         }
         Command::Pull { name, from } => {
             let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
-            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {bytes} / {total_bytes} ({bytes_per_sec})") {
+            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {bytes} / {total_bytes} ({bytes_per_sec})")
+            {
                 bar.set_style(style);
             }
             bar.set_message(name.clone());

@@ -15,8 +15,8 @@ use base::{
     media::{SessionId, StreamName},
     time::{Clock, SystemClock},
 };
-use inference::engine::{EngineConfig, Provider};
 use indicatif::{ProgressBar, ProgressStyle};
+use inference::engine::{EngineConfig, Provider};
 use ingest::Sampling;
 use sinks::{
     QueueConfig, SinkConfig, WhenFullConfig,
@@ -111,7 +111,8 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         track: !args.no_track,
         ..ProfileConfig::default()
     };
-    let engine_config = EngineConfig { providers: args.providers.clone(), threads: args.threads, ..EngineConfig::default() };
+    let engine_config =
+        EngineConfig { providers: args.providers.clone(), threads: args.threads, ..EngineConfig::default() };
     let to_file = args.out != Path::new("-");
     let sink = if to_file {
         SinkConfig::File(FileConfig { existing: Existing::Replace, ..FileConfig::new(&args.out) })
@@ -123,10 +124,10 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let clock = SystemClock::new();
     let grace = Duration::from_secs(60);
     let session = SessionId::derived([]);
-    let mut house =
-        House::open(&sinks, engine_config, &Running::Replay { session }, grace, Arc::clone(&clock))?;
+    let mut house = House::open(&sinks, engine_config, &Running::Replay { session }, grace, Arc::clone(&clock))?;
     let model = house.prepare(&profile)?.model_id();
-    let settings = format!("{:?} {:?} {:?}", args.sample, (&args.classes, args.min_score), (args.no_track, &profile.tracker));
+    let settings =
+        format!("{:?} {:?} {:?}", args.sample, (&args.classes, args.min_score), (args.no_track, &profile.tracker));
     let session = SessionId::derived([
         name.as_str().as_bytes(),
         fingerprint(&args.input).as_slice(),

@@ -16,7 +16,9 @@ use crate::{
 ///
 /// SIGTERM or Ctrl-C stops the sources, infers what is pending and delivers every event within `service.grace_secs`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  eyewitness run --config eyewitness.toml\n\nThe keys of the file: docs/ref/configuration.md")]
+#[command(
+    after_help = "Example:\n  eyewitness run --config eyewitness.toml\n\nThe keys of the file: docs/ref/configuration.md"
+)]
 pub(super) struct Args {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", default_value = "eyewitness.toml")]
@@ -32,7 +34,11 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         }
     };
     let shutdown = begin(log.unwrap_or(&config.service.log), config.service.log_json)?;
-    anyhow::ensure!(!config.streams.is_empty(), "{}: no stream is configured; add a [streams.NAME] with its url", args.config.display());
+    anyhow::ensure!(
+        !config.streams.is_empty(),
+        "{}: no stream is configured; add a [streams.NAME] with its url",
+        args.config.display()
+    );
     let running = Running::Live;
     let mut house =
         House::open(&config.sinks, config.inference.clone(), &running, config.service.grace(), SystemClock::new())?;

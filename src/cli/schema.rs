@@ -9,7 +9,9 @@ use crate::reference;
 
 /// Print the JSON Schema of every record kind (draft 2020-12), or write all reference files into a folder.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  eyewitness schema                      list what there is\n  eyewitness schema detections           print one\n  eyewitness schema --write docs/ref     write all")]
+#[command(
+    after_help = "Examples:\n  eyewitness schema                      list what there is\n  eyewitness schema detections           print one\n  eyewitness schema --write docs/ref     write all"
+)]
 pub(super) struct Args {
     /// Which one to print
     name: Option<String>,
@@ -38,11 +40,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
         Some(wanted) => {
-            let stem = |name: &str| name.rsplit('/').next().unwrap_or(name).split('.').next().unwrap_or(name).to_owned();
-            let (_, text) = files.iter().find(|(name, _)| stem(name) == *wanted || name == wanted).with_context(|| {
-                let known: Vec<String> = files.iter().map(|(name, _)| stem(name)).collect();
-                format!("no schema is called `{wanted}`; known are {}", known.join(", "))
-            })?;
+            let stem =
+                |name: &str| name.rsplit('/').next().unwrap_or(name).split('.').next().unwrap_or(name).to_owned();
+            let (_, text) =
+                files.iter().find(|(name, _)| stem(name) == *wanted || name == wanted).with_context(|| {
+                    let known: Vec<String> = files.iter().map(|(name, _)| stem(name)).collect();
+                    format!("no schema is called `{wanted}`; known are {}", known.join(", "))
+                })?;
             say(text.trim_end());
         }
     }

@@ -186,12 +186,10 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
         toml::from_str(text).map_err(|e| Problems::new(origin, text, vec![Problem::from_toml(text, &e)]))?;
     let mut problems = Vec::new();
     let mut streams = Vec::new();
-    let profile_names: Vec<&str> =
-        config.profiles.keys().map(String::as_str).chain(["default"]).collect();
+    let profile_names: Vec<&str> = config.profiles.keys().map(String::as_str).chain(["default"]).collect();
     for (name, stream) in &config.streams {
-        let checked_name = StreamName::new(name.get_ref())
-            .map_err(|e| problems.push(Problem::at(name.span(), e.to_string())))
-            .ok();
+        let checked_name =
+            StreamName::new(name.get_ref()).map_err(|e| problems.push(Problem::at(name.span(), e.to_string()))).ok();
         let url = expand(stream.url.get_ref(), env)
             .map_err(|e| problems.push(Problem::at(stream.url.span(), e)))
             .ok()

@@ -62,9 +62,10 @@ fn find_word(text: &str, within: &Range<usize>, word: &str) -> Option<Range<usiz
     let from = within.start.min(text.len());
     let to = text.get(within.end..).and_then(|rest| rest.find("\n[")).map_or(text.len(), |i| within.end + i);
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    text.get(from..to)?.match_indices(word).map(|(i, _)| from + i..from + i + word.len()).find(|place| {
-        !text[..place.start].ends_with(is_word) && !text[place.end..].starts_with(is_word)
-    })
+    text.get(from..to)?
+        .match_indices(word)
+        .map(|(i, _)| from + i..from + i + word.len())
+        .find(|place| !text[..place.start].ends_with(is_word) && !text[place.end..].starts_with(is_word))
 }
 
 /// The candidate nearest to `found`, if one is near enough to be a slip of the finger.
