@@ -240,7 +240,8 @@ mod tests {
     #[test]
     fn source_in_toml() {
         let config: SourceConfig =
-            toml::from_str("transport = \"udp\"\ntls_verify = \"accept_any\"\n[reconnect]\nmax_secs = 5.0").expect("toml");
+            toml::from_str("transport = \"udp\"\ntls_verify = \"accept_any\"\n[reconnect]\nmax_secs = 5.0")
+                .expect("toml");
         assert_eq!((config.transport, config.tls_verify), (RtspTransport::Udp, TlsVerify::AcceptAny));
         assert_eq!((config.reconnect.initial_secs, config.reconnect.max_secs), (1.0, 5.0));
         for (text, part) in [

@@ -4,7 +4,11 @@
 //! callbacks only map, stamp, enqueue and return. Must never do inference, nor print, nor let GStreamer print.
 
 pub mod camera;
+
+mod announcer;
+mod audio;
 mod capture;
+mod codecs;
 mod config;
 mod doctor;
 mod error;
@@ -12,12 +16,17 @@ mod log;
 mod pacer;
 mod registry;
 mod sampling;
+mod session;
+mod sources;
 mod stream;
 mod timeline;
+mod trouble;
+mod video;
+mod wiring;
 
 pub use config::{Mode, Reconnect, RtspTransport, Sampling, SourceConfig, StreamOptions, TlsVerify};
 pub use doctor::{Check, doctor};
 pub use error::IngestError;
 pub use log::init;
-pub use registry::{SourceKindInfo, source_kinds};
+pub use registry::{SourceKindInfo, source_kinds, source_url};
 pub use stream::Stream;

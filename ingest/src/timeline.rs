@@ -108,7 +108,14 @@ impl Timeline {
         Mapped { pts, jumped }
     }
 
-    /// End of the last media of either track, nanoseconds of stream time; zero before the first.
+    /// A running time for media that has none: just after the last of its track.
+    pub(crate) fn after(&self, track: Track) -> i64 {
+        let state = self.state.lock();
+        let offset = state.track_offsets[track as usize].unwrap_or(0);
+        state.last[track as usize].map_or(0, |l| l.end.saturating_sub(offset))
+    }
+
+    /// PTS of the last media of either track, nanoseconds of stream time; zero before the first.
     pub(crate) fn end(&self) -> u64 {
         let state = self.state.lock();
         let start = state.last.iter().flatten().map(|l| l.pts).max().unwrap_or(0);

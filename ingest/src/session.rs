@@ -1,0 +1,327 @@
+//! One session: a pipeline from its making to its end. The supervising thread runs [`run`]; GStreamer's threads call in
+//! through the [`Session`] that all callbacks share. Must never leave a pipeline running, whatever the way out.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use base::{
+    media::{MediaConsumer, SessionId, SourceDescription},
+    shutdown::Shutdown,
+    time::{Clock, Pts},
+};
+use gstreamer::{self as gst, prelude::*};
+use parking_lot::Mutex;
+
+use crate::{
+    announcer::Announcer,
+    capture::Captures,
+    config::{Mode, StreamOptions},
+    pacer::Pacer,
+    registry::{EndMeans, Healing, Opening, Pace},
+    sources::file,
+    timeline::{Origin, Timeline, Track},
+    trouble::{Trouble, Troubles},
+    video, wiring,
+};
+
+/// How often the supervising thread looks at its watchdogs and its stop signal.
+const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+/// Sound that comes first waits so long for the first picture, so that the announcement can tell the picture's size.
+const WAIT_FOR_PICTURE: Duration = Duration::from_secs(1);
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The recording is over.
+    Ended,
+    /// We were told to stop.
+    Stopped,
+    /// Something went wrong.
+    Trouble(Trouble),
+}
+
+/// A session that is over.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub outcome: Outcome,
+    /// The session, if it gave any media.
+    pub played: Option<SessionId>,
+    /// PTS of its last media.
+    pub last_pts: Pts,
+    /// Monotonic time at which the last media came, or at which the try began.
+    pub last_media: Duration,
+}
+
+/// What all callbacks of one session share. Holds no GStreamer object, so that nothing keeps a pipeline alive.
+pub(crate) struct Session {
+    pub id: SessionId,
+    pub options: Arc<StreamOptions>,
+    pub consumer: Arc<dyn MediaConsumer>,
+    pub clock: Arc<dyn Clock>,
+    pub announcer: Arc<Announcer>,
+    pub troubles: Troubles,
+    /// Ends this session: on the stream's stop, and when the session is over for any other reason.
+    pub stop: Shutdown,
+    pub timeline: Timeline,
+    pub captures: Captures,
+    pub pacer: Option<Pacer>,
+    /// What the source promised before it came.
+    pub promised: Arc<Mutex<SourceDescription>>,
+    /// What came.
+    pub found: Mutex<SourceDescription>,
+    pub picture: video::Counts,
+    /// Tracks that have their branch.
+    pub chosen: [AtomicBool; 2],
+    announced: Mutex<bool>,
+    played: AtomicBool,
+    last_media: AtomicU64,
+    n_busy: AtomicUsize,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+impl Session {
+    /// Media came, encoded or decoded: the source lives.
+    pub(crate) fn alive(&self) {
+        self.last_media.store(nanos(self.clock.monotonic()), Relaxed);
+    }
+
+    /// Runs what may take its time through no fault of the source: waiting for a recording's own speed, or a consumer
+    /// that blocks.
+    pub(crate) fn busy<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.n_busy.fetch_add(1, Relaxed);
+        let done = work();
+        self.alive();
+        self.n_busy.fetch_sub(1, Relaxed);
+        done
+    }
+
+    /// Holds media of a recording back until it is due.
+    pub(crate) fn pace(&self, pts: u64) {
+        if let Some(pacer) = &self.pacer {
+            self.busy(|| pacer.wait(pts, &self.stop));
+        }
+    }
+
+    /// Before the first media of either track is handed on: tells that the session plays.
+    pub(crate) fn announce(&self, track: Track) {
+        if self.played.load(Relaxed) {
+            return;
+        }
+        if track == Track::Audio {
+            self.busy(|| self.wait_for_picture());
+        }
+        let mut announced = self.announced.lock();
+        if !*announced {
+            *announced = true;
+            let promised = self.promised.lock().clone();
+            let found = self.found.lock().clone();
+            let source =
+                SourceDescription { video: found.video.or(promised.video), audio: found.audio.or(promised.audio) };
+            self.announcer.playing(self.id.clone(), source, self.clock.monotonic());
+            self.played.store(true, Relaxed);
+        }
+    }
+
+    fn wait_for_picture(&self) {
+        let expected = || {
+            let promised = self.promised.lock().video.is_some();
+            let found = self.found.lock();
+            self.options.video.is_some()
+                && found.video.as_ref().map_or(promised, |v| v.size.is_none())
+                && !self.played.load(Relaxed)
+        };
+        let until = self.clock.monotonic() + WAIT_FOR_PICTURE;
+        while expected() && self.clock.monotonic() < until {
+            if self.stop.wait_timeout(Duration::from_millis(20)) {
+                return;
+            }
+        }
+    }
+
+    /// A callback found out why this cannot go on; the first cause counts.
+    pub(crate) fn fail(&self, trouble: Trouble) {
+        self.trouble.lock().get_or_insert(trouble);
+    }
+
+    fn last_media(&self) -> Duration {
+        Duration::from_nanos(self.last_media.load(Relaxed))
+    }
+
+    /// Whether the source has been quiet, or the decoder fruitless, for too long.
+    fn watch(&self, started: Duration) -> Option<Trouble> {
+        if self.n_busy.load(Relaxed) > 0 {
+            return None;
+        }
+        let config = &self.options.source;
+        let now = self.clock.monotonic();
+        if !self.played.load(Relaxed) {
+            let limit = config.connect_timeout();
+            return (now.saturating_sub(started.max(self.picture.last_given())) > limit)
+                .then(|| self.troubles.silent(false, limit));
+        }
+        let limit = config.stall_timeout();
+        if now.saturating_sub(self.last_media()) > limit {
+            return Some(self.troubles.silent(true, limit));
+        }
+        self.picture.fruitless_for().filter(|t| *t > limit).map(|_| self.troubles.undecodable(limit))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Sets a pipeline to NULL when dropped: no way out leaves one running.
+struct Running<'a> {
+    pipeline: gst::Pipeline,
+    session: &'a Session,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // First, so that no callback waits on while the state change waits for it.
+        self.session.stop.trigger();
+        if let Err(e) = self.pipeline.set_state(gst::State::Null) {
+            tracing::warn!(stream = %self.session.options.info.name, "the pipeline did not stop cleanly: {e}");
+        }
+        if let Some(bus) = self.pipeline.bus() {
+            bus.set_flushing(true);
+        }
+    }
+}
+
+/// Opens the source and plays it until it ends, fails or `stop`.
+pub(crate) fn run(
+    options: &Arc<StreamOptions>,
+    consumer: &Arc<dyn MediaConsumer>,
+    announcer: &Arc<Announcer>,
+    troubles: &Troubles,
+    attempt: u32,
+    stop: &Shutdown,
+) -> Finished {
+    let clock = Arc::clone(&options.clock);
+    let started = clock.monotonic();
+    let batch = options.mode == Mode::Batch;
+    let id = options.session.clone().filter(|_| batch).unwrap_or_else(|| SessionId::live(clock.wall()));
+    let recording = troubles.kind.end != EndMeans::Lost;
+    let origin = if recording { Origin::RunningTimeZero } else { Origin::FirstMedia };
+    let paced = !batch && troubles.kind.pace == Pace::ByUs;
+    let session = Arc::new(Session {
+        id,
+        options: Arc::clone(options),
+        consumer: Arc::clone(consumer),
+        announcer: Arc::clone(announcer),
+        troubles: troubles.clone(),
+        stop: Shutdown::default(),
+        timeline: Timeline::new(origin, !batch),
+        captures: Captures::new(!batch),
+        pacer: paced.then(|| Pacer::new(Arc::clone(&clock))),
+        promised: Arc::default(),
+        found: Mutex::default(),
+        picture: video::Counts::default(),
+        chosen: Default::default(),
+        announced: Mutex::new(false),
+        played: AtomicBool::new(false),
+        last_media: AtomicU64::new(nanos(started)),
+        n_busy: AtomicUsize::new(0),
+        trouble: Mutex::default(),
+        clock,
+    });
+    let outcome = play(&session, attempt, started, stop);
+    // The pipeline is down: nothing is on its way any more.
+    session.picture.settle(consumer.ledger());
+    Finished {
+        outcome,
+        played: session.played.load(Relaxed).then(|| session.id.clone()),
+        last_pts: Pts::from_nanos(session.timeline.end()),
+        last_media: session.last_media(),
+    }
+}
+
+fn play(session: &Arc<Session>, attempt: u32, started: Duration, stop: &Shutdown) -> Outcome {
+    let options = &session.options;
+    let path = file::path_of(&options.url);
+    if let Some(cause) = path.as_deref().and_then(file::unreadable) {
+        return Outcome::Trouble(session.troubles.hopeless(&cause));
+    }
+    let opening = Opening {
+        stream: &options.info.name,
+        url: &options.url,
+        config: &options.source,
+        attempt,
+        video: options.video.is_some(),
+        audio: options.audio,
+        promised: &session.promised,
+    };
+    let source = match (session.troubles.kind.open)(&opening) {
+        Ok(source) => source,
+        Err(e) => return Outcome::Trouble(session.troubles.hopeless(&e.to_string())),
+    };
+    let running = Running { pipeline: gst::Pipeline::new(), session };
+    let pipeline = &running.pipeline;
+    if pipeline.add(&source).is_err() {
+        return Outcome::Trouble(session.troubles.hopeless("its element could not be added to a pipeline"));
+    }
+    let Some(bus) = pipeline.bus() else {
+        return Outcome::Trouble(session.troubles.hopeless("its pipeline has no bus"));
+    };
+    wiring::connect_source(session, pipeline, &source);
+    let failed = pipeline.set_state(gst::State::Playing).is_err();
+    loop {
+        if stop.is_triggered() {
+            return Outcome::Stopped;
+        }
+        let message = bus.timed_pop_filtered(TICK, &[gst::MessageType::Error, gst::MessageType::Eos]);
+        // A cause that a callback found is clearer than the error that GStreamer makes of it.
+        if let Some(trouble) = session.trouble.lock().take() {
+            return Outcome::Trouble(trouble);
+        }
+        match message.as_ref().map(|m| m.view()) {
+            Some(gst::MessageView::Error(e)) => {
+                let played = session.played.load(Relaxed);
+                let trouble = session.troubles.from_error(&e.error(), e.debug().as_deref(), played);
+                return Outcome::Trouble(explain(trouble, path.as_deref()));
+            }
+            Some(gst::MessageView::Eos(_)) => return ended(session, pipeline, path.as_deref()),
+            _ if failed => return Outcome::Trouble(session.troubles.lost(false, "the source could not be started")),
+            _ => {}
+        }
+        if let Some(trouble) = session.watch(started) {
+            return Outcome::Trouble(trouble);
+        }
+    }
+}
+
+/// A truncated file explains every error that GStreamer may have had with it.
+fn explain(trouble: Trouble, path: Option<&std::path::Path>) -> Trouble {
+    match path.and_then(file::truncation) {
+        Some(cause) => Trouble { detail: format!("{} ({cause})", trouble.detail), ..trouble },
+        None => trouble,
+    }
+}
+
+/// What the end of the stream means.
+fn ended(session: &Session, pipeline: &gst::Pipeline, path: Option<&std::path::Path>) -> Outcome {
+    let played = session.played.load(Relaxed);
+    if let Some(cause) = path.and_then(file::truncation) {
+        return Outcome::Trouble(session.troubles.hopeless(&cause));
+    }
+    let finite = || pipeline.query_duration::<gst::ClockTime>().is_some();
+    let is_end = match session.troubles.kind.end {
+        EndMeans::Ended => true,
+        EndMeans::EndedIfFinite => finite(),
+        EndMeans::Lost => session.options.mode == Mode::Batch,
+    };
+    match (is_end, played) {
+        (true, true) => Outcome::Ended,
+        (true, false) if session.troubles.kind.healing == Healing::Never || session.options.mode == Mode::Batch => {
+            Outcome::Trouble(session.troubles.hopeless("it ended without a picture or sound that could be decoded"))
+        }
+        (_, played) => Outcome::Trouble(session.troubles.lost(played, "the source closed the connection")),
+    }
+}
