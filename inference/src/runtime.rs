@@ -10,6 +10,7 @@ use std::{
 use ort::{
     environment::Environment,
     ep::{CPU, CUDA, CoreML, ExecutionProvider, OpenVINO, TensorRT},
+    logging::LogLevel,
 };
 use parking_lot::Mutex;
 
@@ -124,6 +125,8 @@ fn load(path: &Path) -> Result<Loaded, InferenceError> {
     let builder = ort::init_from(path).map_err(|e| unusable(e.to_string()))?;
     let environment =
         builder.with_name("eyewitness").with_telemetry(false).build().map_err(|e| unusable(e.to_string()))?;
+    // Its INFO is about every arena and every buffer.
+    environment.set_log_level(LogLevel::Warning);
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name = real.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let version = name.strip_prefix("libonnxruntime.so.").map(str::to_owned);

@@ -14,7 +14,8 @@ pub struct EngineConfig {
     pub providers: Vec<Provider>,
     /// Number of the GPU, from 0, for `cuda` and `tensorrt`.
     pub device_id: u32,
-    /// CPU threads for one picture. 0: all cores, the least time for each picture. 1: the least CPU for each picture.
+    /// CPU threads for one picture. 1 costs the least CPU for each picture, more give the least time. 0: half of the cores,
+    /// at most 4, because the streams' decoders need the others.
     pub threads: usize,
     /// Pictures of different streams in one run. `"auto"`: 8 on a GPU when the model's batch side is free, else 1, because
     /// on a CPU a batch takes as long as its pictures one by one.

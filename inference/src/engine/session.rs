@@ -223,7 +223,7 @@ fn commit(
 ) -> Result<Session, (Option<Provider>, String)> {
     let environment = runtime::environment().map_err(|e| (None, e.to_string()))?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = if config.threads == 0 { cores } else { config.threads };
+    let threads = if config.threads == 0 { (cores / 2).clamp(1, 4) } else { config.threads };
     let plain = || -> ort::Result<_> {
         Ok(Session::builder(&environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?

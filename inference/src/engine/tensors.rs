@@ -189,7 +189,7 @@ mod tests {
             OutputLayout::Yolov8,
             &[f32("output0", &[-1, 84, 1917])],
             "model `m` does not fit its manifest: output (output): expected f32 [batch, 83 (4 + 79 labels), any], \
-             found `output0` f32 [1, 84, 1917]",
+             found `output0` f32 [any, 84, 1917]",
         );
         check(
             OutputLayout::RtdetrExport,

@@ -6,10 +6,17 @@
 
 use base::event::BoxInImage;
 
-/// Standard deviations as fractions of the box's size, after ByteTrack (1/20 and 1/160 at 30 frames a second).
-const POSITION: f64 = 1.0 / 20.0;
+/// Standard deviations as fractions of the box's size. Process noise is that of ByteTrack at 30 frames a second, with half
+/// of its noise on the position itself.
+const POSITION: f64 = 1.0 / 40.0;
 const VELOCITY: f64 = 1.0 / 160.0;
 const FRAME_SECS: f64 = 1.0 / 30.0;
+/// Of a first box, and of the velocity (box sizes a second) of an object just seen.
+const FIRST_POSITION: f64 = 1.0 / 5.0;
+const FIRST_VELOCITY: f64 = 1.0;
+/// Of a box of score 0; it falls with the score (Du et al. 2021, "GIAOTracker"): the edges of a weak box are less to be
+/// trusted than those of a strong one.
+const MEASUREMENT: f64 = 1.0 / 3.0;
 
 /// One quantity and its velocity (per second), with their covariance.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,9 +33,9 @@ impl Axis {
         Self {
             value: measured,
             velocity: 0.0,
-            var_value: (2.0 * POSITION * size).powi(2),
+            var_value: (FIRST_POSITION * size).powi(2),
             covariance: 0.0,
-            var_velocity: (10.0 * VELOCITY * size / FRAME_SECS).powi(2),
+            var_velocity: (FIRST_VELOCITY * size).powi(2),
         }
     }
 
@@ -41,8 +48,8 @@ impl Axis {
         self.var_velocity += n_frames * (VELOCITY * size / FRAME_SECS).powi(2);
     }
 
-    fn update(&mut self, measured: f64, size: f64) {
-        let innovation_var = self.var_value + (POSITION * size).powi(2);
+    fn update(&mut self, measured: f64, deviation: f64) {
+        let innovation_var = self.var_value + deviation.powi(2);
         let (gain, gain_velocity) = (self.var_value / innovation_var, self.covariance / innovation_var);
         let innovation = measured - self.value;
         self.value += gain * innovation;
@@ -88,14 +95,15 @@ impl Motion {
         self.height.predict(secs, h);
     }
 
-    /// Takes a measured box in.
-    pub(super) fn update(&mut self, measured: &BoxInImage) {
+    /// Takes a measured box of a score from 0 to 1 in.
+    pub(super) fn update(&mut self, measured: &BoxInImage, score: f32) {
         let [cx, cy, w, h] = measure(measured);
-        let (size_w, size_h) = (self.width.value.max(1.0), self.height.value.max(1.0));
-        self.cx.update(cx, size_w);
-        self.cy.update(cy, size_h);
-        self.width.update(w, size_w);
-        self.height.update(h, size_h);
+        let doubt = MEASUREMENT * f64::from(1.0 - score).clamp(0.1, 1.0);
+        let (deviation_w, deviation_h) = (doubt * self.width.value.max(1.0), doubt * self.height.value.max(1.0));
+        self.cx.update(cx, deviation_w);
+        self.cy.update(cy, deviation_h);
+        self.width.update(w, deviation_w);
+        self.height.update(h, deviation_h);
     }
 
     /// Where the box is now, in pixels of the source picture; at least one pixel wide and high.
@@ -125,7 +133,7 @@ mod tests {
             let n = (4.0 / frame_secs) as usize;
             for i in 1..=n {
                 motion.predict(frame_secs, true);
-                motion.update(&at((30.0 * frame_secs * i as f64) as f32));
+                motion.update(&at((30.0 * frame_secs * i as f64) as f32), 0.9);
             }
             let before = motion.box_in_image().x;
             motion.predict(1.0, false);
@@ -140,8 +148,12 @@ mod tests {
         let mut motion = Motion::new(&at(0.0));
         motion.predict(0.0, true);
         assert_eq!(motion, Motion::new(&at(0.0)));
-        motion.update(&at(10.0));
-        let x = motion.box_in_image().x;
-        assert!(x > 5.0 && x < 10.0, "{x}");
+        let pulled = |score| {
+            let mut motion = motion;
+            motion.update(&at(10.0), score);
+            motion.box_in_image().x
+        };
+        let (weak, strong) = (pulled(0.1), pulled(0.9));
+        assert!(0.0 < weak && weak < strong && strong < 10.0, "{weak} {strong}");
     }
 }

@@ -1,12 +1,16 @@
 //! ByteTrack (Zhang et al. 2022, "Multi-Object Tracking by Associating Every Detection Box"): boxes become tracks.
 //!
+//! Both of its association passes, strong boxes first, then weak ones for the tracks that are left. Three things differ,
+//! each because it lost fewer identities at 3 to 10 frames a second: motion is in seconds and trusts a box by its score
+//! ([`kalman`]), the weak boxes may also bring back tracks that were lost, and a third pass matches with grown boxes.
+//!
 //! One tracker a stream and session, owned by whoever consumes that stream's detections. Pure and deterministic: same
 //! detections at the same stream times, same ids. Times are stream time, so frame rates may vary and frames may be missing.
 
 mod assign;
 mod kalman;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use base::{
     event::{BoxInImage, Detection, TrackedObject},
@@ -18,7 +22,7 @@ use serde::Deserialize;
 use self::{assign::assign, kalman::Motion};
 use crate::{InferenceError, filter::ReportThresholds};
 
-/// How boxes become tracks.
+/// How boxes become tracks. The defaults suit people and vehicles at 3 to 30 frames a second.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrackerConfig {
@@ -28,13 +32,11 @@ pub struct TrackerConfig {
     pub low_score: f32,
     /// Least score of a box that begins a track, 0 to 1.
     pub new_track_score: f32,
-    /// Least overlap (intersection over union, weighted by the score) of a track and a box in the first pass, 0 to 1.
+    /// Least overlap (intersection over union) of a track and a strong box, 0 to 1.
     pub min_iou: f32,
-    /// Least overlap of a track and a weak box in the second pass, 0 to 1.
+    /// Least overlap of a track and a weak box, 0 to 1.
     pub min_iou_low: f32,
-    /// Least overlap of a new track and its second box, 0 to 1.
-    pub min_iou_new: f32,
-    /// Seconds of stream time for which a track that is not seen keeps its id.
+    /// Seconds of stream time for which a track that is not seen keeps its id; at least until the next frame.
     pub lost_secs: f32,
     /// Frames in a row in which a new object must be seen before it gets an id; 1 gives it at once.
     pub confirm_frames: u32,
@@ -43,17 +45,22 @@ pub struct TrackerConfig {
 impl Default for TrackerConfig {
     fn default() -> Self {
         Self {
-            high_score: 0.5,
+            high_score: 0.65,
             low_score: 0.1,
-            new_track_score: 0.6,
-            min_iou: 0.2,
-            min_iou_low: 0.5,
-            min_iou_new: 0.3,
+            new_track_score: 0.75,
+            min_iou: 0.15,
+            min_iou_low: 0.45,
             lost_secs: 2.0,
             confirm_frames: 2,
         }
     }
 }
+
+/// The third pass, for objects that moved more than was foreseen: boxes grown on each side by this part of their size
+/// (Yang et al. 2023, "Hard to Track Objects with Irregular Motions and Similar Appearances? Make It Easier by Buffering
+/// the Matching Space") need this much overlap. New tracks, of unknown velocity, need as little.
+const GROWTH: f32 = 0.3;
+const MIN_IOU_LOOSE: f32 = 0.1;
 
 impl TrackerConfig {
     /// Refuses what is out of range.
@@ -67,7 +74,6 @@ impl TrackerConfig {
             ("new_track_score", self.new_track_score),
             ("min_iou", self.min_iou),
             ("min_iou_low", self.min_iou_low),
-            ("min_iou_new", self.min_iou_new),
         ];
         let bad =
             |key, value: f32, expected| Err(InferenceError::BadSetting { key, value: value.to_string(), expected });
@@ -116,8 +122,8 @@ impl Tracker {
     }
 
     /// Takes the detections of one frame, from [`TrackerConfig::low_score`] up, and gives back those to be published, in
-    /// the same order: every one that belongs to a confirmed track, with its id, and every other one at or above its
-    /// report threshold, without. `pts` must not go backwards.
+    /// the same order: every one that belongs to a confirmed track, with the track's id and its smoothed box, and every
+    /// other one at or above its report threshold as it is. `pts` must not go backwards.
     pub fn update(&mut self, pts: Pts, detections: &[Detection]) -> Vec<TrackedObject> {
         let secs = self.last.map_or(0.0, |last| pts.since(last).as_secs_f64());
         self.last = Some(pts);
@@ -126,84 +132,111 @@ impl Tracker {
         for track in &mut self.tracks {
             track.motion.predict(secs, track.seen);
         }
-        let track_of = self.associate(pts, detections);
-        let object = |(detection, id): (&Detection, &Option<u64>)| {
-            let reported = id.is_some() || detection.score >= self.thresholds.of(&detection.class);
-            reported.then(|| TrackedObject { detection: detection.clone(), track: *id })
-        };
-        detections.iter().zip(&track_of).filter_map(object).collect()
-    }
-
-    /// The passes. Gives the confirmed track's id of each detection.
-    fn associate(&mut self, pts: Pts, detections: &[Detection]) -> Vec<Option<u64>> {
-        let config = self.config.clone();
-        let boxes: Vec<BoxInImage> = self.tracks.iter().map(|t| t.motion.box_in_image()).collect();
-        let mut track_of: Vec<Option<usize>> = vec![None; detections.len()];
-        let mut matched = vec![false; self.tracks.len()];
-        let mut pass = |wanted_track: &dyn Fn(&Track) -> bool,
-                        wanted_score: std::ops::Range<f32>,
-                        min_iou: f32,
-                        weighted: bool| {
-            let rows: Vec<usize> =
-                (0..self.tracks.len()).filter(|t| !matched[*t] && wanted_track(&self.tracks[*t])).collect();
-            let columns: Vec<usize> = (0..detections.len())
-                .filter(|d| track_of[*d].is_none() && wanted_score.contains(&detections[*d].score))
-                .collect();
-            let cost = |t: usize, d: usize| {
-                let (track, detection) = (&self.tracks[t], &detections[d]);
-                if track.class != detection.class {
-                    return f64::INFINITY;
-                }
-                let iou = boxes[t].iou(&detection.box_in_image);
-                f64::from(1.0 - if weighted { iou * detection.score } else { iou })
+        let track_of = self.associate(detections);
+        let mut published = Vec::with_capacity(detections.len());
+        for (detection, track) in detections.iter().zip(&track_of) {
+            let (id, box_in_image) = match track {
+                Some(t) => self.see(*t, pts, detection),
+                None => (self.begin(pts, detection), detection.box_in_image),
             };
-            let costs: Vec<Vec<f64>> = rows.iter().map(|&t| columns.iter().map(|&d| cost(t, d)).collect()).collect();
-            for (row, column) in assign(&costs, f64::from(1.0 - min_iou)) {
-                matched[rows[row]] = true;
-                track_of[columns[column]] = Some(rows[row]);
+            if id.is_some() || detection.score >= self.thresholds.of(&detection.class) {
+                let detection = Detection { box_in_image, ..detection.clone() };
+                published.push(TrackedObject { detection, track: id });
             }
-        };
-        let (high, low) = (config.high_score..f32::INFINITY, config.low_score..config.high_score);
-        // Confirmed tracks, seen or lost, with strong boxes; then those seen a frame ago with weak ones; then new tracks.
-        pass(&|t| t.id.is_some(), high.clone(), config.min_iou, true);
-        pass(&|t| t.id.is_some() && t.seen, low, config.min_iou_low, false);
-        pass(&|t| t.id.is_none(), high, config.min_iou_new, true);
-
-        let mut ids = vec![None; detections.len()];
-        for (d, detection) in detections.iter().enumerate() {
-            ids[d] = match track_of[d] {
-                Some(t) => self.see(t, pts, &detection.box_in_image),
-                None if detection.score >= config.new_track_score.max(config.high_score) => {
-                    let motion = Motion::new(&detection.box_in_image);
-                    let class = Arc::clone(&detection.class);
-                    self.tracks.push(Track { id: None, class, motion, n_seen: 0, last_seen: pts, seen: true });
-                    self.see(self.tracks.len() - 1, pts, &detection.box_in_image)
-                }
-                None => None,
-            };
         }
-        for (track, matched) in self.tracks.iter_mut().zip(&matched) {
-            track.seen = *matched;
+        for track in &mut self.tracks {
+            track.seen = track.last_seen == pts;
         }
         // A new track must be seen again in the very next frame.
         self.tracks.retain(|t| t.id.is_some() || t.seen);
-        ids
+        published
     }
 
-    /// A track has been seen; gives its id if it is confirmed.
-    fn see(&mut self, t: usize, pts: Pts, at: &BoxInImage) -> Option<u64> {
-        let track = &mut self.tracks[t];
-        if track.n_seen > 0 {
-            track.motion.update(at);
-        }
-        track.n_seen += 1;
-        track.last_seen = pts;
-        if track.id.is_none() && track.n_seen >= self.config.confirm_frames {
-            self.n_ids += 1;
-            track.id = Some(self.n_ids);
-        }
-        track.id
+    /// The passes. Gives the track of each detection that continues one.
+    fn associate(&self, detections: &[Detection]) -> Vec<Option<usize>> {
+        let TrackerConfig { high_score, low_score, min_iou, min_iou_low, .. } = self.config;
+        let mut matching = Matching {
+            tracks: &self.tracks,
+            boxes: self.tracks.iter().map(|t| t.motion.box_in_image()).collect(),
+            detections,
+            track_of: vec![None; detections.len()],
+            matched: vec![false; self.tracks.len()],
+        };
+        let (strong, weak) = (high_score..f32::INFINITY, low_score..high_score);
+        matching.pass(true, &strong, min_iou, 0.0);
+        matching.pass(true, &weak, min_iou_low, 0.0);
+        matching.pass(true, &strong, MIN_IOU_LOOSE, GROWTH);
+        matching.pass(false, &strong, MIN_IOU_LOOSE, 0.0);
+        matching.track_of
     }
+
+    /// A detection that continues no track begins one if it is strong enough. Gives the id if that confirms it at once.
+    fn begin(&mut self, pts: Pts, detection: &Detection) -> Option<u64> {
+        if detection.score < self.config.new_track_score.max(self.config.high_score) {
+            return None;
+        }
+        let motion = Motion::new(&detection.box_in_image);
+        let class = Arc::clone(&detection.class);
+        let id = self.id_after(1);
+        self.tracks.push(Track { id, class, motion, n_seen: 1, last_seen: pts, seen: true });
+        id
+    }
+
+    /// A track has been seen. Gives its id if it is confirmed, and its box after taking the new one in.
+    fn see(&mut self, t: usize, pts: Pts, detection: &Detection) -> (Option<u64>, BoxInImage) {
+        let n_seen = self.tracks[t].n_seen + 1;
+        let id = self.tracks[t].id.or_else(|| self.id_after(n_seen));
+        let track = &mut self.tracks[t];
+        track.motion.update(&detection.box_in_image, detection.score);
+        (track.id, track.n_seen, track.last_seen) = (id, n_seen, pts);
+        (id, track.motion.box_in_image())
+    }
+
+    /// A fresh id for a track that has been seen often enough.
+    fn id_after(&mut self, n_seen: u32) -> Option<u64> {
+        (n_seen >= self.config.confirm_frames).then(|| {
+            self.n_ids += 1;
+            self.n_ids
+        })
+    }
+}
+
+/// One frame's matching while it is made.
+struct Matching<'a> {
+    tracks: &'a [Track],
+    /// Of each track, where it should be now.
+    boxes: Vec<BoxInImage>,
+    detections: &'a [Detection],
+    track_of: Vec<Option<usize>>,
+    matched: Vec<bool>,
+}
+
+impl Matching<'_> {
+    /// Matches what is left of the confirmed (or the new) tracks with what is left of the boxes of certain scores.
+    fn pass(&mut self, confirmed: bool, scores: &Range<f32>, min_iou: f32, growth: f32) {
+        let wanted = |t: &usize| !self.matched[*t] && self.tracks[*t].id.is_some() == confirmed;
+        let rows: Vec<usize> = (0..self.tracks.len()).filter(wanted).collect();
+        let wanted = |d: &usize| self.track_of[*d].is_none() && scores.contains(&self.detections[*d].score);
+        let columns: Vec<usize> = (0..self.detections.len()).filter(wanted).collect();
+        let cost = |t: usize, d: usize| {
+            let detection = &self.detections[d];
+            if self.tracks[t].class != detection.class {
+                return f64::INFINITY;
+            }
+            f64::from(1.0 - grown(&self.boxes[t], growth).iou(&grown(&detection.box_in_image, growth)))
+        };
+        let costs: Vec<Vec<f64>> = rows.iter().map(|&t| columns.iter().map(|&d| cost(t, d)).collect()).collect();
+        for (row, column) in assign(&costs, f64::from(1.0 - min_iou)) {
+            self.matched[rows[row]] = true;
+            self.track_of[columns[column]] = Some(rows[row]);
+        }
+    }
+}
+
+/// A box grown on each side by a part of its size.
+fn grown(b: &BoxInImage, part: f32) -> BoxInImage {
+    let (dx, dy) = (b.width * part, b.height * part);
+    BoxInImage { x: b.x - dx, y: b.y - dy, width: b.width + 2.0 * dx, height: b.height + 2.0 * dy }
 }
 
 #[cfg(test)]
