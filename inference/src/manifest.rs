@@ -374,3 +374,68 @@ const COCO80: [&str; 80] = [
     "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
     "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+name = "m"
+task = "detect"
+file = "m.onnx"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+licence = "MIT"
+origin = "a test"
+labels = ["person", "car"]
+[input]
+width = 64
+height = 32
+[output]
+layout = "yolov8"
+[thresholds]
+per_class = { car = 0.3 }
+"#;
+
+    #[test]
+    fn defaults() {
+        let manifest = Manifest::parse("m.toml", GOOD).expect("good");
+        let input = manifest.input.clone().expect("input");
+        assert_eq!((input.color, input.range, input.fit, input.axes), Default::default());
+        assert_eq!((input.mean, input.std), ([0.0; 3], [1.0; 3]));
+        assert_eq!(manifest.thresholds.score, 0.4);
+        let coco = Manifest::parse("m.toml", &GOOD.replace("[\"person\", \"car\"]", "\"coco80\"")).expect("coco");
+        let names = coco.labels.expect("labels").names();
+        assert_eq!((names.len(), &*names[0], &*names[79]), (80, "person", "toothbrush"));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_file_and_key() {
+        let check = |from: &str, to: &str, expected: &str| {
+            let text = GOOD.replace(from, to);
+            assert_ne!(text, GOOD, "{from}");
+            let error = Manifest::parse("m.toml", &text).expect_err(expected).to_string();
+            assert!(error.starts_with("manifest m.toml: ") && error.contains(expected), "{error}");
+        };
+        check("width", "widht", "unknown field `widht`");
+        check("width = 64", "width = 0", "input.width = 0: expected 1 to 4096");
+        check(
+            "height = 32",
+            "height = 32\nmultiple_of = 64",
+            "input.height = 32: expected a multiple of multiple_of = 64",
+        );
+        check("height = 32", "height = 32\nstd = [1.0, 0.0, 1.0]", "std not zero");
+        check("\"yolov8\"", "\"yolov9000\"", "unknown variant `yolov9000`");
+        check("m.onnx", "../m.onnx", "expected a file name without folders");
+        check("\"m\"", "\"M x\"", "use lower-case letters");
+        check("000\"", "00g\"", "expected 64 lower-case hexadecimal digits");
+        check("licence = \"MIT\"", "", "missing field `licence`");
+        check("\"car\"]", "\"person\"]", "\"person\" stands there twice");
+        check("[\"person\", \"car\"]", "[]", "expected at least one");
+        check("[\"person\", \"car\"]", "\"coco81\"", "labels");
+        check("{ car = 0.3 }", "{ cat = 0.3 }", "thresholds.per_class.cat: no such label");
+        check("{ car = 0.3 }", "{ car = 1.3 }", "car = 1.3: expected 0 to 1");
+        check("per_class", "iou = -1.0\nper_class", "iou = -1: expected 0 to 1");
+        check("\"detect\"", "\"vad\"", "takes no [input]");
+        check("[output]\nlayout = \"yolov8\"", "", "needs [input], [output] and labels");
+    }
+}

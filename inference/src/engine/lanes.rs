@@ -227,3 +227,123 @@ impl Drop for Lane {
         table.lanes.remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use base::{
+        media::{Image, PixelFormat, SessionId},
+        time::Pts,
+    };
+
+    use super::*;
+
+    fn frame(index: u64) -> Frame {
+        Frame {
+            session: SessionId::derived([]),
+            index,
+            pts: Pts::ZERO,
+            captured: None,
+            decoded_at: Duration::ZERO,
+            source_width: 1,
+            source_height: 1,
+            image: Image { width: 1, height: 1, stride: 3, format: PixelFormat::Rgb8, data: vec![0; 3].into() },
+        }
+    }
+
+    fn open(lanes: &Arc<Lanes>, name: &str, policy: LanePolicy) -> (Lane, Ledger) {
+        let ledger = Ledger::default();
+        let stream = StreamName::new(name).expect("name");
+        let lane = lanes.open(stream, policy, ledger.clone(), Floors::new(vec![0.5]), Box::new(|_, _| {}));
+        (lane, ledger)
+    }
+
+    /// Takes a batch and finishes it at once; gives streams and frame numbers.
+    fn serve(lanes: &Lanes, most: usize) -> Vec<(String, u64)> {
+        let jobs = lanes.take(most).expect("not stopped");
+        let served = jobs.iter().map(|j| (j.stream.to_string(), j.frame.index)).collect();
+        jobs.into_iter().for_each(|j| lanes.done(j.lane, j.on_result));
+        served
+    }
+
+    #[test]
+    fn a_flood_does_not_starve_the_others() {
+        let lanes = Arc::new(Lanes::default());
+        let (flood, flood_ledger) = open(&lanes, "flood", LanePolicy::Latest);
+        let (a, _) = open(&lanes, "a", LanePolicy::Latest);
+        let (b, _) = open(&lanes, "b", LanePolicy::Latest);
+        let mut served = Vec::new();
+        a.submit(frame(0));
+        b.submit(frame(0));
+        for i in 0..6 {
+            (0..10).for_each(|j| flood.submit(frame(10 * i + j)));
+            served.extend(serve(&lanes, 1));
+            if i == 2 {
+                a.submit(frame(1));
+            }
+        }
+        let expected = [("flood", 9), ("a", 0), ("b", 0), ("flood", 39), ("a", 1), ("flood", 59)];
+        assert_eq!(served, expected.map(|(s, i)| (s.to_owned(), i)));
+        // 60 in, 3 served, the rest replaced by newer ones.
+        assert_eq!(flood_ledger.read().dropped(DropReason::Superseded), 57);
+    }
+
+    #[test]
+    fn a_batch_has_one_frame_of_each_stream() {
+        let lanes = Arc::new(Lanes::default());
+        let open: Vec<_> = ["a", "b", "c"].iter().map(|n| open(&lanes, n, LanePolicy::Latest).0).collect();
+        for round in 0..2 {
+            open.iter().for_each(|lane| lane.submit(frame(round)));
+        }
+        let names = |served: Vec<(String, u64)>| served.into_iter().map(|(s, _)| s).collect::<String>();
+        assert_eq!(names(serve(&lanes, 2)), "ab");
+        open[0].submit(frame(2));
+        assert_eq!(names(serve(&lanes, 8)), "ca");
+    }
+
+    #[test]
+    fn blocking_loses_nothing_and_keeps_the_order() {
+        let lanes = Arc::new(Lanes::default());
+        let (lane, ledger) = open(&lanes, "a", LanePolicy::Block);
+        let submitter = thread::Builder::new()
+            .spawn(move || {
+                (0..100).for_each(|i| lane.submit(frame(i)));
+                lane.drain();
+            })
+            .expect("thread");
+        let served: Vec<u64> = (0..100).map(|_| serve(&lanes, 1)[0].1).collect();
+        assert_eq!(served, (0..100).collect::<Vec<_>>());
+        submitter.join().expect("drained");
+        assert_eq!(ledger.read(), Ledger::default().read());
+    }
+
+    #[test]
+    fn drops_at_the_end_are_counted_and_waiters_woken() {
+        let lanes = Arc::new(Lanes::default());
+        let (given_up, given_up_ledger) = open(&lanes, "given-up", LanePolicy::Latest);
+        given_up.submit(frame(0));
+        drop(given_up);
+        assert_eq!(given_up_ledger.read().dropped(DropReason::Shutdown), 1);
+
+        let (lane, ledger) = open(&lanes, "a", LanePolicy::Block);
+        lane.submit(frame(0));
+        let blocked = thread::Builder::new().spawn(move || lane.submit(frame(1))).expect("thread");
+        lanes.stop();
+        blocked.join().expect("woken");
+        assert_eq!(ledger.read().dropped(DropReason::Shutdown), 2);
+        assert!(lanes.take(1).is_none());
+    }
+
+    #[test]
+    fn a_callback_that_went_down_with_the_thread_keeps_nobody_waiting() {
+        let lanes = Arc::new(Lanes::default());
+        let (lane, _) = open(&lanes, "a", LanePolicy::Latest);
+        lane.submit(frame(0));
+        let taken = Arc::clone(&lanes);
+        thread::Builder::new().spawn(move || drop(taken.take(1))).expect("thread").join().expect("ends");
+        lanes.worker_gone();
+        lane.drain();
+        drop(lane);
+    }
+}
