@@ -57,7 +57,7 @@ fn a_bad_input_gets_one_clear_error() {
     check(&["gopher2://h/x"], &["gopher2"]);
     check(&[CLIP, "--detect", "ssdlite-mbv9"], &["ssdlite-mbv9", "ssdlite-mbv2"]);
     check(&[CLIP, "--classes", "persom"], &["persom", "person"]);
-    check(&[CLIP, "--out", "text.mp4/x.jsonl"], &["text.mp4/x.jsonl"]);
+    check(&[CLIP, "--out", "text.mp4/x.jsonl"], &["text.mp4", "directory"]);
 }
 
 #[test]
