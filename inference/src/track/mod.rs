@@ -2,7 +2,7 @@
 //!
 //! Both of its association passes, strong boxes first, then weak ones for the tracks that are left. Three things differ,
 //! each because it lost fewer identities at 3 to 10 frames a second: motion is in seconds and trusts a box by its score
-//! ([`kalman`]), the weak boxes may also bring back tracks that were lost, and a third pass matches with grown boxes.
+//! (`kalman.rs`), the weak boxes may also bring back tracks that were lost, and a third pass matches with grown boxes.
 //!
 //! One tracker a stream and session, owned by whoever consumes that stream's detections. Pure and deterministic: same
 //! detections at the same stream times, same ids. Times are stream time, so frame rates may vary and frames may be missing.
