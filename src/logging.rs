@@ -9,7 +9,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// # Errors
 /// When the filter cannot be read.
 pub fn init(filter: &str, json: bool) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).map_err(|e| {
+    // The libraries below are talkative, and what matters of it is told by us; who wants to read them names them:
+    // `info,gstreamer=info,ort=info`.
+    let filter = EnvFilter::try_new(format!("ort=warn,gstreamer=error,{filter}")).map_err(|e| {
         anyhow::anyhow!("`{filter}` is no log filter ({e}); write a level such as info, or info,ingest=debug")
     })?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);

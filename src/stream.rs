@@ -56,7 +56,8 @@ pub enum Outcome {
 pub struct Analysis {
     info: Arc<StreamInfo>,
     ledger: Ledger,
-    fanout: Fanout,
+    /// Emptied at the close, so that the sinks see their last sender go.
+    fanout: Mutex<Fanout>,
     lane: Mutex<Option<Lane>>,
     life: Mutex<Life>,
     /// What the results have added up to.
@@ -189,7 +190,7 @@ impl Analysis {
         Ok(Arc::new(Self {
             info: options.info,
             ledger,
-            fanout: options.fanout,
+            fanout: Mutex::new(options.fanout),
             lane: Mutex::new(Some(lane)),
             life: Mutex::new(life),
             findings,
@@ -218,6 +219,13 @@ impl Analysis {
         if self.outcome() == Outcome::Open {
             self.status(StreamState::Stopped, None, None);
         }
+        *self.fanout.lock() = Fanout::default();
+    }
+
+    fn publish(&self, event: Event) {
+        // Not under the lock: a sink may make us wait.
+        let fanout = self.fanout.lock().clone();
+        fanout.publish(event);
     }
 
     fn drain(&self) {
@@ -239,7 +247,7 @@ impl Analysis {
         );
         life.n_status += 1;
         drop(life);
-        self.fanout.publish(event);
+        self.publish(event);
     }
 }
 
@@ -288,7 +296,7 @@ impl MediaConsumer for Analysis {
                 self.findings.counts.lock().n_gaps += 1;
                 let outage = to.since(from);
                 tracing::warn!(stream, reason = reason.as_str(), outage_ms = outage.as_millis() as u64, "gap");
-                self.fanout.publish(event);
+                self.publish(event);
             }
             Notice::Ended => {
                 tracing::info!(stream, "ended");

@@ -138,8 +138,6 @@ impl House {
         let resolved = self.store.resolve(model).with_context(|| format!("model `{model}`"))?;
         let engine =
             Arc::new(Engine::load(&resolved, &self.engine_config).with_context(|| format!("model `{model}`"))?);
-        let running: Vec<&str> = engine.providers().running.iter().map(|p| p.as_str()).collect();
-        tracing::info!(model, providers = running.join(", "), "model loaded");
         self.engines.insert(model.to_owned(), Arc::clone(&engine));
         Ok(engine)
     }

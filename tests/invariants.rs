@@ -99,7 +99,7 @@ fn row_6_no_secret_is_printed_even_by_the_debug_log() {
          [streams.c]\nurl = 'srt://127.0.0.1:9?mode=caller&passphrase=passphrase99'\n\
          [sinks.file]\ntype = 'file'\npath = 'events.jsonl'\n",
     );
-    let mut command = scene.command(&["run", "--log", "trace"]);
+    let mut command = scene.command(&["run", "--log", "trace,gstreamer=trace,ort=trace"]);
     command.env("GST_DEBUG", "4");
     let service = Process::start(command);
     scene.wait_for_records("three refusals", |r| {
