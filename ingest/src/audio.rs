@@ -138,7 +138,7 @@ fn sound(session: &Session, pad: &gst::Pad, sample: &gst::Sample, chunker: &mut 
         return;
     };
     session.alive();
-    let samples: Vec<f32> = map.as_chunks::<4>().0.iter().map(|b| f32::from_ne_bytes(*b)).collect();
+    let samples: Vec<f32> = map.as_chunks::<4>().0.iter().map(|b| in_range(f32::from_ne_bytes(*b))).collect();
     let arrived = session.clock.monotonic();
     let running = running_time(pad, buffer.pts()).unwrap_or_else(|| session.timeline.after(Track::Audio));
     let length = i64::try_from(length_ns(samples.len())).unwrap_or(0);
@@ -146,6 +146,11 @@ fn sound(session: &Session, pad: &gst::Pad, sample: &gst::Sample, chunker: &mut 
     for cut in chunker.push(mapped.pts, buffer.pts().map(|p| p.nseconds()), &samples, mapped.jumped) {
         hand_on(session, cut);
     }
+}
+
+/// Decoders of lossy codecs overshoot, broken ones give no number at all.
+fn in_range(sample: f32) -> f32 {
+    if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) }
 }
 
 fn hand_on(session: &Session, cut: Cut) {

@@ -116,9 +116,25 @@ fn learn_camera_clock(session: &Arc<Session>, pad: &gst::Pad, track: Track) {
     });
 }
 
-/// A parsed (or raw) track: the first wanted one of its kind gets a branch.
+/// A parsed (or raw) track, which is joined as soon as it says what it is.
 fn track_pad(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) {
-    let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+    if let Some(caps) = pad.current_caps() {
+        return join_track(session, pipeline, pad, &caps);
+    }
+    let (weak, shared) = (pipeline.downgrade(), Arc::clone(session));
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+        let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
+        let gst::EventView::Caps(caps) = event.view() else { return gst::PadProbeReturn::Ok };
+        // What is linked in here gets this very event and all sticky ones before it.
+        if let Some(pipeline) = weak.upgrade() {
+            join_track(&shared, &pipeline, pad, &caps.caps_owned());
+        }
+        gst::PadProbeReturn::Remove
+    });
+}
+
+/// The first wanted track of its kind gets a branch, the others run into nothing.
+fn join_track(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad, caps: &gst::Caps) {
     let media = caps.structure(0);
     let track = media.and_then(codecs::track_of).filter(|track| {
         let wanted = match track {
@@ -144,7 +160,7 @@ fn track_pad(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) {
     watch_track(session, pad, track);
     let decoder = match raw {
         true => Ok(None),
-        false => codecs::decoder_for(&caps).map(Some),
+        false => codecs::decoder_for(caps).map(Some),
     };
     let what = match track {
         Track::Video => format!("the {codec} pictures"),

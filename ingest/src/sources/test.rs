@@ -128,11 +128,12 @@ fn enum_nicks(element: &gst::Element, property: &str) -> Vec<String> {
 pub(super) fn bin_of(chains: &[&[gst::Element]]) -> Result<gst::Element, String> {
     let text = |e: glib::BoolError| e.to_string();
     let bin = gst::Bin::new();
-    for chain in chains {
+    for (i, chain) in chains.iter().enumerate() {
         bin.add_many(chain.iter()).map_err(text)?;
         gst::Element::link_many(chain.iter()).map_err(text)?;
         let end = chain.last().and_then(|e| e.static_pad("src")).ok_or("an element has no source pad")?;
-        bin.add_pad(&gst::GhostPad::with_target(&end).map_err(text)?).map_err(text)?;
+        let pad = gst::GhostPad::builder_with_target(&end).map_err(text)?.name(format!("src_{i}")).build();
+        bin.add_pad(&pad).map_err(text)?;
     }
     Ok(bin.upcast())
 }
