@@ -36,7 +36,7 @@ test: setup-test ## every test, against real parts
 	@cargo test --locked --workspace --no-fail-fast
 
 bench: build ## CPU and memory: decoding, inference, the pipeline, and its peers where their scripts are
-	@tools/bench/run.sh "$(BIN)"
+	@tools/bench/bench.py "$(BIN)" $(BENCH_ARGS)
 
 lint: setup-lint ## rustfmt, clippy, cargo-deny, typos, stale generated docs
 	@cargo fmt --all --check
