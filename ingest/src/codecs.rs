@@ -71,9 +71,9 @@ pub(crate) fn package_for(codec: &str) -> &'static str {
 /// the first that can be opened on this machine.
 pub(crate) fn decoder_for(caps: &gst::Caps) -> Result<gst::Element, IngestError> {
     let factories = gst::ElementFactory::factories_with_type(gst::ElementFactoryType::DECODER, gst::Rank::MARGINAL);
-    // All, not any: a decoder for pictures with an alpha plane only takes some of a codec's streams.
-    let mut fitting: Vec<_> = factories.into_iter().filter(|f| f.can_sink_all_caps(caps)).collect();
-    fitting.sort_by(|a, b| b.rank().cmp(&a.rank()).then_with(|| a.name().cmp(&b.name())));
+    let mut fitting: Vec<_> = factories.into_iter().filter(|f| f.can_sink_any_caps(caps)).collect();
+    // Those that take all of it first: decoders for pictures with an alpha plane only take some of a codec's streams.
+    fitting.sort_by_key(|f| (!f.can_sink_all_caps(caps), std::cmp::Reverse(f.rank()), f.name()));
     for factory in fitting {
         let Ok(decoder) = factory.create().build() else { continue };
         if decoder.set_state(gst::State::Ready).is_ok() {

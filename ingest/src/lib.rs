@@ -8,6 +8,7 @@ pub mod camera;
 mod announcer;
 mod audio;
 mod capture;
+mod clip;
 mod codecs;
 mod config;
 mod doctor;

@@ -3,5 +3,6 @@
 
 mod decode;
 mod harness;
+mod rtsp;
 mod sampling;
 mod trouble;
