@@ -23,7 +23,7 @@ use crate::{
     config::{Mode, StreamOptions},
     pacer::Pacer,
     registry::{EndMeans, Healing, Opening, Pace},
-    sources::file,
+    sources::file::{self, Truncation},
     timeline::{Origin, Timeline, Track},
     trouble::{Trouble, Troubles},
     video, wiring,
@@ -246,7 +246,10 @@ pub(crate) fn run(
 fn play(session: &Arc<Session>, attempt: u32, started: Duration, stop: &Shutdown) -> Outcome {
     let options = &session.options;
     let path = file::path_of(&options.url);
-    if let Some(cause) = path.as_deref().and_then(file::unreadable) {
+    let cut_short = path.as_deref().and_then(file::truncation);
+    let cause = path.as_deref().and_then(file::unreadable);
+    let cause = cause.or_else(|| cut_short.as_ref().filter(|t| !t.playable).map(|t| t.cause.clone()));
+    if let Some(cause) = cause {
         return Outcome::Trouble(session.troubles.hopeless(&cause));
     }
     let opening = Opening {
@@ -285,31 +288,31 @@ fn play(session: &Arc<Session>, attempt: u32, started: Duration, stop: &Shutdown
             Some(gst::MessageView::Error(e)) => {
                 let played = session.played.load(Relaxed);
                 let trouble = session.troubles.from_error(&e.error(), e.debug().as_deref(), played);
-                return Outcome::Trouble(explain(trouble, path.as_deref()));
+                return Outcome::Trouble(explain(trouble, cut_short.as_ref()));
             }
-            Some(gst::MessageView::Eos(_)) => return ended(session, pipeline, path.as_deref()),
+            Some(gst::MessageView::Eos(_)) => return ended(session, pipeline, cut_short.as_ref()),
             _ if failed => return Outcome::Trouble(session.troubles.lost(false, "the source could not be started")),
             _ => {}
         }
         if let Some(trouble) = session.watch(started) {
-            return Outcome::Trouble(trouble);
+            return Outcome::Trouble(explain(trouble, cut_short.as_ref()));
         }
     }
 }
 
 /// A truncated file explains every error that GStreamer may have had with it.
-fn explain(trouble: Trouble, path: Option<&std::path::Path>) -> Trouble {
-    match path.and_then(file::truncation) {
-        Some(cause) => Trouble { detail: format!("{} ({cause})", trouble.detail), ..trouble },
+fn explain(trouble: Trouble, cut_short: Option<&Truncation>) -> Trouble {
+    match cut_short {
+        Some(t) => Trouble { detail: format!("{} ({})", trouble.detail, t.cause), ..trouble },
         None => trouble,
     }
 }
 
 /// What the end of the stream means.
-fn ended(session: &Session, pipeline: &gst::Pipeline, path: Option<&std::path::Path>) -> Outcome {
+fn ended(session: &Session, pipeline: &gst::Pipeline, cut_short: Option<&Truncation>) -> Outcome {
     let played = session.played.load(Relaxed);
-    if let Some(cause) = path.and_then(file::truncation) {
-        return Outcome::Trouble(session.troubles.hopeless(&cause));
+    if let Some(truncation) = cut_short {
+        return Outcome::Trouble(session.troubles.hopeless(&truncation.cause));
     }
     let finite = || pipeline.query_duration::<gst::ClockTime>().is_some();
     let is_end = match session.troubles.kind.end {

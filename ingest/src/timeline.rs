@@ -37,7 +37,7 @@ pub(crate) enum Origin {
 /// A time that was mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mapped {
-    /// Nanoseconds of stream time; negative for media from before the origin.
+    /// Nanoseconds of stream time; negative for sound from before the origin.
     pub pts: i64,
     /// True when the source's clock jumped just before this media.
     pub jumped: bool,
@@ -102,6 +102,10 @@ impl Timeline {
                 pts = running_time.saturating_add(offset);
             }
             pts = pts.max(last.pts + 1);
+        }
+        if track == Track::Video {
+            // Sound from before the origin is cut off; a picture has no part to cut.
+            pts = pts.max(state.last[i].map_or(0, |l| l.pts + 1));
         }
         let known = if length > 0 { length } else { state.last[i].map_or(DEFAULT_INTERVAL, |l| interval(l, pts)) };
         state.last[i] = Some(Last { pts, end: pts.saturating_add(known), arrived });

@@ -1,12 +1,21 @@
 //! Says in one clear sentence why a source does not play, out of GStreamer's error messages, and whether the cause can go
-//! away by itself. Pure: text in, text out. Must never let a secret through.
+//! away by itself. Runs on the supervising thread. Must never let a secret through.
 
-use std::time::Duration;
+use std::{
+    io,
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
 
 use base::{media::GapReason, redact::SourceUrl};
 use gstreamer::{self as gst, glib};
 
+use url::Url;
+
 use crate::registry::{Healing, SourceKind};
+
+/// A try of our own to connect takes so long at most.
+const TRY_FOR: Duration = Duration::from_secs(1);
 
 /// Why a session is over before its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +61,38 @@ impl Troubles {
             true => (GapReason::Stalled, "no media came for"),
             false => (GapReason::Unreachable, "no media came within the first"),
         };
-        self.make(reason, self.kind.healing, &format!("{what} {:.1} s: connecting anew", after.as_secs_f64()))
+        self.make(reason, self.kind.healing, &format!("{what} {:.1} s", after.as_secs_f64()))
     }
 
     /// Media comes, but no picture out of it.
     pub(crate) fn undecodable(&self, after: Duration) -> Trouble {
         let cause = format!("media comes, but no picture could be decoded for {:.1} s", after.as_secs_f64());
         self.make(GapReason::DecodeError, self.kind.healing, &cause)
+    }
+
+    /// Why no connection comes about, where a try of our own can tell.
+    fn unreachable(&self) -> Option<String> {
+        let port = self.kind.tcp_port?;
+        let url = Url::parse(self.url.expose()).ok()?;
+        let (host, port) = (url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port().unwrap_or(port));
+        let tried = (host.as_str(), port).to_socket_addrs().and_then(|mut all| match all.next() {
+            Some(address) => TcpStream::connect_timeout(&address, TRY_FOR).map(|_| ()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        });
+        match tried {
+            Ok(()) if self.url.scheme().ends_with('s') => Some(format!(
+                "{host}:{port} answers, but no encrypted connection comes about: check that its certificate is \
+                 trusted, or set tls_verify = \"accept_any\""
+            )),
+            Ok(()) => None,
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                Some(format!("connection refused: nothing listens at {host}:{port}; check host and port"))
+            }
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                Some(format!("{host}:{port} does not answer: check the address, the network and its firewalls"))
+            }
+            Err(e) => Some(format!("{host}:{port} cannot be reached: {e}")),
+        }
     }
 
     /// From GStreamer's error message. `debug` is its text for developers, whose last line often holds the true cause.
@@ -79,6 +113,9 @@ impl Troubles {
                 _ if mentions(&text, &["certificate", "tls", "handshake"]) => lost(&format!(
                     "the encrypted connection failed ({text}): check the certificate, or set tls_verify = \"accept_any\""
                 )),
+                gst::ResourceError::OpenRead | gst::ResourceError::OpenWrite | gst::ResourceError::OpenReadWrite => {
+                    lost(&self.unreachable().unwrap_or(text))
+                }
                 _ => lost(&text),
             };
         }
@@ -151,7 +188,7 @@ mod tests {
             "the source refused user or password (401): check them in the URL",
         );
         check(
-            glib::Error::new(gst::ResourceError::OpenReadWrite, "Could not open resource for reading and writing."),
+            glib::Error::new(gst::ResourceError::Read, "Could not open resource for reading and writing."),
             "x.c(1): f ():\nFailed to connect to rtsp://admin:hunter2@cam/1. (Generic error)",
             GapReason::Unreachable,
             Healing::Retry,

@@ -121,6 +121,7 @@ fn track_pad(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) {
     if let Some(caps) = pad.current_caps() {
         return join_track(session, pipeline, pad, &caps);
     }
+    promise(session, pad);
     let (weak, shared) = (pipeline.downgrade(), Arc::clone(session));
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
         let Some(gst::PadProbeData::Event(event)) = &info.data else { return gst::PadProbeReturn::Ok };
@@ -131,6 +132,21 @@ fn track_pad(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) {
         }
         gst::PadProbeReturn::Remove
     });
+}
+
+/// Notes that a track is there, so that the session is not announced without it.
+fn promise(session: &Session, pad: &gst::Pad) {
+    let caps = pad.query_caps(None);
+    let Some(media) = caps.structure(0) else { return };
+    let description = || Some(MediaDescription { codec: codecs::name_of(media), size: None });
+    let mut promised = session.promised.lock();
+    match codecs::track_of(media) {
+        Some(Track::Video) if session.options.video.is_some() && promised.video.is_none() => {
+            promised.video = description();
+        }
+        Some(Track::Audio) if session.options.audio && promised.audio.is_none() => promised.audio = description(),
+        _ => {}
+    }
 }
 
 /// The first wanted track of its kind gets a branch, the others run into nothing.

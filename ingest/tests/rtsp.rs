@@ -74,6 +74,9 @@ fn the_cameras_own_clock_dates_pictures_and_sound() {
         let off = now.duration_since(frame.captured.expect("dated").at).as_secs_f64();
         assert!((-1.0..60.0).contains(&off), "{off} s");
     }
+    for f in &seen.frames {
+        eprintln!("DBG {} {:?}", f.pts, f.captured);
+    }
     for pair in dated.windows(2) {
         let wall = pair[1].captured.expect("dated").at.duration_since(pair[0].captured.expect("dated").at);
         let media = pair[1].pts.since(pair[0].pts);

@@ -25,6 +25,7 @@ pub(crate) const KIND: SourceKind = SourceKind {
     end: EndMeans::Ended,
     pace: Pace::ByUs,
     healing: Healing::Never,
+    tcp_port: None,
     open,
 };
 
@@ -56,57 +57,80 @@ pub(crate) fn unreadable(path: &Path) -> Option<String> {
     }
 }
 
-/// Whether a file ends before its own container says, and where: "the container says N bytes, the file has M".
-pub(crate) fn truncation(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok().filter(|m| m.is_file())?.len();
-    let promised = promised_length(&mut file, length).ok()??;
-    (promised > length).then(|| {
-        format!(
-            "the file is truncated: its container says at least {promised} bytes, the file has {length}; copy it anew"
-        )
-    })
+/// What a container says of itself.
+#[derive(Debug, PartialEq, Eq)]
+struct Promise {
+    /// Bytes that the file has, at least.
+    length: u64,
+    /// Whether it cannot be played at all if it is shorter than that.
+    index_is_last: bool,
 }
 
-fn promised_length(file: &mut File, length: u64) -> io::Result<Option<u64>> {
+/// A file that ends before its own container says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Truncation {
+    /// Where it ends and where it should, in words.
+    pub cause: String,
+    /// Whether what there is can be played.
+    pub playable: bool,
+}
+
+/// Whether a file ends before its own container says.
+pub(crate) fn truncation(path: &Path) -> Option<Truncation> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok().filter(|m| m.is_file())?.len();
+    let promise = promise(&mut file, length).ok()??;
+    let index = if promise.index_is_last { ", and its index (moov), which comes last, is missing" } else { "" };
+    let cause = format!(
+        "the file is truncated: its container says at least {} bytes, the file has {length}{index}; copy it anew",
+        promise.length
+    );
+    (promise.length > length).then_some(Truncation { cause, playable: !promise.index_is_last })
+}
+
+fn promise(file: &mut File, length: u64) -> io::Result<Option<Promise>> {
     let mut head = [0; 12];
     if length < 12 {
         return Ok(None);
     }
     file.read_exact(&mut head)?;
-    match &head {
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => end_of_boxes(file, length),
+    let length = match &head {
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => return end_of_boxes(file, length),
         [b'R', b'I', b'F', b'F', a, b, c, d, ..] => match u32::from_le_bytes([*a, *b, *c, *d]) {
             // Written by recorders that never came back to fill it in.
-            0 | u32::MAX => Ok(None),
-            size => Ok(Some(8 + u64::from(size))),
+            0 | u32::MAX => None,
+            size => Some(8 + u64::from(size)),
         },
-        [0x1A, 0x45, 0xDF, 0xA3, ..] => end_of_ebml(file),
-        [0x47, ..] => whole_packets(file, length),
-        _ => Ok(None),
-    }
+        [0x1A, 0x45, 0xDF, 0xA3, ..] => end_of_ebml(file)?,
+        [0x47, ..] => whole_packets(file, length)?,
+        _ => None,
+    };
+    Ok(length.map(|length| Promise { length, index_is_last: false }))
 }
 
-/// End of the last top-level box (ISO/IEC 14496-12, section 4.2).
-fn end_of_boxes(file: &mut File, length: u64) -> io::Result<Option<u64>> {
+/// End of the last top-level box (ISO/IEC 14496-12, section 4.2), and whether the index came before it.
+fn end_of_boxes(file: &mut File, length: u64) -> io::Result<Option<Promise>> {
     let mut at = 0;
+    let mut indexed = false;
     while at + 8 <= length {
         file.seek(SeekFrom::Start(at))?;
         let mut head = [0; 16];
         let n = file.read(&mut head)?;
-        let [a, b, c, d, _, _, _, _, large @ ..] = head;
-        let size = match u64::from(u32::from_be_bytes([a, b, c, d])) {
-            0 => return Ok(None), // to the end of the file
-            1 if n == 16 => u64::from_be_bytes(large),
-            1 => return Ok(Some(at + 16)),
-            size => size,
+        let [a, b, c, d, kind @ .., _, _, _, _, _, _, _, _] = head;
+        indexed |= kind == *b"moov" || kind == *b"moof";
+        let size = match (u64::from(u32::from_be_bytes([a, b, c, d])), head.last_chunk()) {
+            (0, _) => return Ok(None), // to the end of the file
+            (1, Some(large)) if n == 16 => u64::from_be_bytes(*large),
+            (1, _) => 16,
+            (size, _) => size,
         };
         if size < 8 {
             return Ok(None);
         }
         at = at.saturating_add(size);
     }
-    Ok(Some(if at < length { at + 8 } else { at }))
+    let end = if at < length { at + 8 } else { at };
+    Ok(Some(Promise { length: end, index_is_last: !indexed }))
 }
 
 /// End of the Matroska segment (RFC 8794, sections 4 and 11), if its size was filled in.
@@ -165,7 +189,7 @@ mod tests {
         let mut file = tempfile::tempfile().expect("file");
         file.write_all(bytes).expect("write");
         file.rewind().expect("rewind");
-        promised_length(&mut file, bytes.len() as u64).expect("read")
+        promise(&mut file, bytes.len() as u64).expect("read").map(|p| p.length)
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) const KIND: SourceKind = SourceKind {
     end: EndMeans::EndedIfFinite,
     pace: Pace::BySource,
     healing: Healing::Retry,
+    tcp_port: None,
     open,
 };
 

@@ -17,6 +17,7 @@ pub(crate) const KIND: SourceKind = SourceKind {
     end: EndMeans::Lost,
     pace: Pace::BySource,
     healing: Healing::Retry,
+    tcp_port: Some(1935),
     open,
 };
 

@@ -29,6 +29,7 @@ pub(crate) const KIND: SourceKind = SourceKind {
     end: EndMeans::Lost,
     pace: Pace::BySource,
     healing: Healing::Retry,
+    tcp_port: Some(554),
     open,
 };
 

@@ -17,6 +17,7 @@ pub(crate) const KIND: SourceKind = SourceKind {
     end: EndMeans::Ended,
     pace: Pace::ByUs,
     healing: Healing::Never,
+    tcp_port: None,
     open,
 };
 

@@ -16,6 +16,7 @@ pub(crate) const KIND: SourceKind = SourceKind {
     end: EndMeans::Lost,
     pace: Pace::BySource,
     healing: Healing::Retry,
+    tcp_port: None,
     open,
 };
 
