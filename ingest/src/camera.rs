@@ -148,7 +148,7 @@ fn auth(options: &CameraOptions) -> Result<Option<rtsp::RTSPAuth>, IngestError> 
         return Ok(None);
     }
     let auth = rtsp::RTSPAuth::new();
-    let token = || rtsp::RTSPToken::builder().field(&*rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, ROLE).build();
+    let token = || rtsp::RTSPToken::builder().field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, ROLE).build();
     if options.users.is_empty() {
         auth.set_default_token(Some(&mut token()));
     }

@@ -89,10 +89,11 @@ impl Captures {
         found.map(|(at, quality)| CaptureTime { at, quality })
     }
 
-    /// By the packet with just this PTS, or else by the nearest one before it, or the oldest known.
+    /// By the packet with just this PTS, or else by the nearest one before it. Not by a later one: with the first sender
+    /// reports the jitter buffer shifts the tracks against each other, and what came before belongs to the old clock.
     fn by_camera(&self, track: Track, pts: u64) -> Option<Timestamp> {
         let known = self.references[track as usize].lock();
-        let reference = known.iter().rev().find(|r| r.pts <= pts).or_else(|| known.front())?;
+        let reference = known.iter().rev().find(|r| r.pts <= pts)?;
         Timestamp::from_nanosecond(reference.at + i128::from(pts) - i128::from(reference.pts)).ok()
     }
 }

@@ -85,7 +85,7 @@ pub(crate) struct SourceKind {
     pub end: EndMeans,
     pub pace: Pace,
     pub healing: Healing,
-    /// The TCP port without one in the URL, for kinds that connect over TCP: where GStreamer only says that a connection
+    /// The TCP port where the URL has none, for kinds that connect over TCP: where GStreamer only says that a connection
     /// failed, this tells why.
     pub tcp_port: Option<u16>,
     /// Checks the URL and makes the element (state NULL) whose source pads, there now or added later, carry the media:

@@ -31,8 +31,8 @@ use crate::{
 
 /// How often the supervising thread looks at its watchdogs and its stop signal.
 const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(50);
-/// Sound that comes first waits so long for the first picture, so that the announcement can tell the picture's size.
-const WAIT_FOR_PICTURE: Duration = Duration::from_secs(1);
+/// The first media waits so long for the other track to be known, so that the announcement can tell of both.
+const WAIT_FOR_OTHER: Duration = Duration::from_secs(1);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -75,6 +75,8 @@ pub(crate) struct Session {
     /// What came.
     pub found: Mutex<SourceDescription>,
     pub picture: video::Counts,
+    /// The source has shown all its tracks.
+    pub complete: AtomicBool,
     /// Tracks that have their branch.
     pub chosen: [AtomicBool; 2],
     announced: Mutex<bool>,
@@ -112,9 +114,7 @@ impl Session {
         if self.played.load(Relaxed) {
             return;
         }
-        if track == Track::Audio {
-            self.busy(|| self.wait_for_picture());
-        }
+        self.busy(|| self.wait_for_other(track));
         let mut announced = self.announced.lock();
         if !*announced {
             *announced = true;
@@ -127,17 +127,24 @@ impl Session {
         }
     }
 
-    fn wait_for_picture(&self) {
-        let expected = || {
-            let promised = self.promised.lock().video.is_some();
-            let found = self.found.lock();
-            self.options.video.is_some()
-                && found.video.as_ref().map_or(promised, |v| v.size.is_none())
-                && !self.played.load(Relaxed)
-        };
-        let until = self.clock.monotonic() + WAIT_FOR_PICTURE;
-        while expected() && self.clock.monotonic() < until {
-            if self.stop.wait_timeout(Duration::from_millis(20)) {
+    /// Whether all tracks that the source has are known, as far as the first media of one of them waits for that.
+    fn knows(&self, first: Track) -> bool {
+        let (promised, found) = (self.promised.lock(), self.found.lock());
+        match first {
+            Track::Video => {
+                !self.options.audio || self.complete.load(Relaxed) || promised.audio.is_some() || found.audio.is_some()
+            }
+            Track::Audio => {
+                let expected = promised.video.is_some() || !self.complete.load(Relaxed);
+                self.options.video.is_none() || found.video.as_ref().map_or(!expected, |v| v.size.is_some())
+            }
+        }
+    }
+
+    fn wait_for_other(&self, first: Track) {
+        let until = self.clock.monotonic() + WAIT_FOR_OTHER;
+        while !self.knows(first) && !self.played.load(Relaxed) && self.clock.monotonic() < until {
+            if self.stop.wait_timeout(Duration::from_millis(10)) {
                 return;
             }
         }
@@ -224,6 +231,7 @@ pub(crate) fn run(
         promised: Arc::default(),
         found: Mutex::default(),
         picture: video::Counts::default(),
+        complete: AtomicBool::new(false),
         chosen: Default::default(),
         announced: Mutex::new(false),
         played: AtomicBool::new(false),
@@ -287,7 +295,7 @@ fn play(session: &Arc<Session>, attempt: u32, started: Duration, stop: &Shutdown
         match message.as_ref().map(|m| m.view()) {
             Some(gst::MessageView::Error(e)) => {
                 let played = session.played.load(Relaxed);
-                let trouble = session.troubles.from_error(&e.error(), e.debug().as_deref(), played);
+                let trouble = session.troubles.of_error(&e.error(), e.debug().as_deref(), played);
                 return Outcome::Trouble(explain(trouble, cut_short.as_ref()));
             }
             Some(gst::MessageView::Eos(_)) => return ended(session, pipeline, cut_short.as_ref()),

@@ -74,7 +74,8 @@ impl Troubles {
     fn unreachable(&self) -> Option<String> {
         let port = self.kind.tcp_port?;
         let url = Url::parse(self.url.expose()).ok()?;
-        let (host, port) = (url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port().unwrap_or(port));
+        let (host, port) =
+            (url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default().unwrap_or(port));
         let tried = (host.as_str(), port).to_socket_addrs().and_then(|mut all| match all.next() {
             Some(address) => TcpStream::connect_timeout(&address, TRY_FOR).map(|_| ()),
             None => Err(io::ErrorKind::NotFound.into()),
@@ -96,7 +97,7 @@ impl Troubles {
     }
 
     /// From GStreamer's error message. `debug` is its text for developers, whose last line often holds the true cause.
-    pub(crate) fn from_error(&self, error: &glib::Error, debug: Option<&str>, played: bool) -> Trouble {
+    pub(crate) fn of_error(&self, error: &glib::Error, debug: Option<&str>, played: bool) -> Trouble {
         let lost = |cause: &str| self.lost(played, cause);
         let text = said(error.message(), debug);
         if let Some(kind) = error.kind::<gst::ResourceError>() {
@@ -130,6 +131,10 @@ impl Troubles {
             Some(gst::StreamError::CodecNotFound) => self.hopeless(&format!("a decoder is missing: {text}")),
             Some(gst::StreamError::Decode | gst::StreamError::Demux | gst::StreamError::Format) => {
                 self.make(GapReason::DecodeError, self.kind.healing, &text)
+            }
+            // What GStreamer says when it does not say anything.
+            _ if !played && mentions(&text, &["internal data stream error"]) => {
+                lost(&self.unreachable().unwrap_or(text))
             }
             _ => lost(&text),
         }
@@ -176,7 +181,7 @@ mod tests {
         let url = SourceUrl::parse("rtsp://admin:hunter2@cam/1").expect("url");
         let troubles = Troubles { kind: registry::kind_of(&url), url };
         let check = |error: glib::Error, debug: &str, reason, healing, cause: &str| {
-            let trouble = troubles.from_error(&error, Some(debug), false);
+            let trouble = troubles.of_error(&error, Some(debug), false);
             assert_eq!(trouble.detail, format!("rtsp://***@cam/1: {cause}"));
             assert_eq!((trouble.reason, trouble.healing), (reason, healing));
         };

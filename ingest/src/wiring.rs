@@ -20,6 +20,8 @@ pub(crate) fn connect_source(session: &Arc<Session>, pipeline: &gst::Pipeline, s
             source_pad(&shared, &pipeline, pad);
         }
     });
+    let shared = Arc::clone(session);
+    source.connect_no_more_pads(move |_| shared.complete.store(true, Relaxed));
     for pad in source.src_pads() {
         source_pad(session, pipeline, &pad);
     }
@@ -65,6 +67,7 @@ fn source_pad(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) 
     }
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     if !caps.is_any() && !caps.is_empty() && caps.iter().all(|s| s.name().ends_with("/x-raw")) {
+        session.complete.store(true, Relaxed);
         return track_pad(session, pipeline, pad);
     }
     let rtp_track = caps.structure(0).filter(|s| s.name() == "application/x-rtp").and_then(|s| {
@@ -85,6 +88,10 @@ fn source_pad(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) 
                 track_pad(&shared, &pipeline, pad);
             }
         });
+        if rtp_track.is_none() {
+            let shared = Arc::clone(session);
+            parse.connect_no_more_pads(move |_| shared.complete.store(true, Relaxed));
+        }
         let shared = Arc::clone(session);
         parse.connect("unknown-type", false, move |values| {
             let caps = values.get(2).and_then(|v| v.get::<gst::Caps>().ok());

@@ -3,6 +3,7 @@
 
 mod decode;
 mod harness;
+mod network;
 mod rtsp;
 mod sampling;
 mod trouble;

@@ -17,7 +17,7 @@ pub(crate) const KIND: SourceKind = SourceKind {
     end: EndMeans::EndedIfFinite,
     pace: Pace::ByUs,
     healing: Healing::Retry,
-    tcp_port: None,
+    tcp_port: Some(80),
     open,
 };
 
