@@ -179,7 +179,12 @@ fn factory(clip: &Arc<Clip>, looped: bool) -> rtsp::RTSPMediaFactory {
         .enumerate()
         .map(|(i, track)| {
             let (payloader, pt) = (track.payloader, 96 + i);
-            format!("appsrc name=track{i} format=time max-bytes=2000000 ! {payloader} name=pay{i} pt={pt}")
+            // A client that takes only one track leaves the other unlinked: its source just ends, where it would
+            // otherwise bring down both.
+            format!(
+                "appsrc name=track{i} format=time max-bytes=2000000 ! \
+                 errorignore ignore-error=false ignore-notlinked=true convert-to=eos ! {payloader} name=pay{i} pt={pt}"
+            )
         })
         .collect();
     let factory = rtsp::RTSPMediaFactory::new();
