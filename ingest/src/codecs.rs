@@ -32,8 +32,17 @@ pub(crate) fn name_of(media: &gst::StructureRef) -> String {
         },
         ("audio/mpeg", _) => "aac".into(),
         ("video/mpeg", Some(n)) => format!("mpeg{n}"),
+        ("video/x-unknown" | "audio/x-unknown", _) => {
+            media.get::<String>("codec-id").unwrap_or_else(|_| "unknown".into()).to_ascii_lowercase()
+        }
         _ => CODECS.iter().find(|c| c.0 == name).map_or_else(
-            || name.split_once('/').map_or(name, |(_, sub)| sub).trim_start_matches("x-").to_owned(),
+            || {
+                name.split_once('/')
+                    .map_or(name, |(_, sub)| sub)
+                    .trim_start_matches("x-")
+                    .trim_start_matches("gst-fourcc-")
+                    .to_owned()
+            },
             |c| c.1.to_owned(),
         ),
     }
@@ -86,7 +95,7 @@ pub(crate) fn decoder_for(caps: &gst::Caps) -> Result<gst::Element, IngestError>
     }
     let codec = caps.structure(0).map(name_of).unwrap_or_default();
     let package = package_for(&codec);
-    Err(IngestError::MissingElement { element: format!("decoder for {codec}"), package })
+    Err(IngestError::MissingDecoder { codec, package })
 }
 
 /// One thread a stream: many streams fill the cores better than many threads, which cost a quarter more.
@@ -131,7 +140,8 @@ mod tests {
         let error = decoder_for(&caps).expect_err("no such decoder").to_string();
         assert_eq!(
             error,
-            "GStreamer element `decoder for nobody-knows` is missing: install the package gstreamer1.0-libav"
+            "nothing on this machine decodes the codec `nobody-knows`: install the package gstreamer1.0-libav, or have the \
+             source send h264"
         );
     }
 }

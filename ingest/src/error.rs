@@ -19,6 +19,16 @@ pub enum IngestError {
         /// The Debian package that holds it.
         package: &'static str,
     },
+    /// No decoder that works on this machine takes the codec.
+    #[error(
+        "nothing on this machine decodes the codec `{codec}`: install the package {package}, or have the source send another codec"
+    )]
+    MissingDecoder {
+        /// Short name, or the container's name for what nobody knows.
+        codec: String,
+        /// The Debian package that most likely holds one.
+        package: &'static str,
+    },
     /// Nothing knows this kind of URL.
     #[error("stream `{stream}`: `{url}` has a scheme that no source knows; known ones are {known}")]
     UnknownScheme {

@@ -84,6 +84,8 @@ pub(crate) struct Session {
     last_media: AtomicU64,
     n_busy: AtomicUsize,
     trouble: Mutex<Option<Trouble>>,
+    /// Why a track was left out without which the session may still play.
+    pub left_out: Mutex<Option<Trouble>>,
 }
 
 impl Session {
@@ -238,6 +240,7 @@ pub(crate) fn run(
         last_media: AtomicU64::new(nanos(started)),
         n_busy: AtomicUsize::new(0),
         trouble: Mutex::default(),
+        left_out: Mutex::default(),
         clock,
     });
     let outcome = play(&session, attempt, started, stop);
@@ -331,7 +334,12 @@ fn ended(session: &Session, pipeline: &gst::Pipeline, cut_short: Option<&Truncat
     match (is_end, played) {
         (true, true) => Outcome::Ended,
         (true, false) if session.troubles.kind.healing == Healing::Never || session.options.mode == Mode::Batch => {
-            Outcome::Trouble(session.troubles.hopeless("it ended without a picture or sound that could be decoded"))
+            let cause = match session.chosen.iter().any(|c| c.load(Relaxed)) {
+                true => "it ended without a picture or sound that could be decoded",
+                false => "it has none of the pictures or sound that are wanted",
+            };
+            let left_out = session.left_out.lock().take();
+            Outcome::Trouble(left_out.unwrap_or_else(|| session.troubles.hopeless(cause)))
         }
         (_, played) => Outcome::Trouble(session.troubles.lost(played, "the source closed the connection")),
     }

@@ -174,22 +174,39 @@ fn join_track(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad, 
         _ => None,
     };
     let codec = codecs::name_of(media);
-    let raw = media.name().ends_with("/x-raw");
     let description = Some(MediaDescription { codec: codec.clone(), size });
     match track {
         Track::Video => session.found.lock().video = description,
         Track::Audio => session.found.lock().audio = description,
     }
     watch_track(session, pad, track);
-    let decoder = match raw {
-        true => Ok(None),
-        false => codecs::decoder_for(caps).map(Some),
+    let decoder = match media.name().ends_with("/x-raw") {
+        true => None,
+        false => match codecs::decoder_for(caps) {
+            Ok(decoder) => Some(decoder),
+            Err(e) => {
+                undecodable(session, track, &e.to_string());
+                return attempt(session, "a track that cannot be decoded", || discard(pipeline, pad));
+            }
+        },
     };
     let what = match track {
         Track::Video => format!("the {codec} pictures"),
         Track::Audio => format!("the {codec} sound"),
     };
-    attempt(session, &what, || branch(session, pipeline, pad, decoder?, track));
+    attempt(session, &what, || branch(session, pipeline, pad, decoder, track));
+}
+
+/// A wanted track has no decoder. Without its pictures a stream is of no use; without its sound it still is.
+fn undecodable(session: &Session, track: Track, cause: &str) {
+    let trouble = session.troubles.hopeless(cause);
+    if track == Track::Video || session.options.video.is_none() {
+        return session.fail(trouble);
+    }
+    session.found.lock().audio = None;
+    session.promised.lock().audio = None;
+    tracing::error!(stream = %session.options.info.name, "its sound is left out: {}", trouble.detail);
+    session.left_out.lock().get_or_insert(trouble);
 }
 
 /// queue ! decoder ! the track's own tail.

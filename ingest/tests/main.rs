@@ -4,6 +4,7 @@
 mod decode;
 mod harness;
 mod network;
+mod rtmp;
 mod rtsp;
 mod sampling;
 mod trouble;

@@ -81,6 +81,50 @@ fn broken_bytes_in_the_middle_stop_nothing() {
     assert!(seen.frames.last().expect("frames").pts.millis() > 1500);
 }
 
+/// Bytes with every `from` made `to`, of the same length.
+fn renamed(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let places: Vec<_> = (0..bytes.len() - from.len()).filter(|i| bytes[*i..].starts_with(from)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    bytes
+}
+
+#[test]
+fn a_codec_that_nobody_knows_is_named() {
+    let folder = tempfile::tempdir().expect("folder");
+    let read = |path| std::fs::read(path).expect("clip");
+    let alone = read(clip(folder.path(), "alone.mp4", H264, "", "mp4mux faststart=true"));
+    let (detail, n) = failure("odd.mp4", &renamed(alone, b"avc1", b"xyz1"));
+    assert!(detail.contains("nothing on this machine decodes the codec `xyz1`") && n == 0, "{detail}");
+    let matroska = read(clip(folder.path(), "alone.mkv", H264, "", "matroskamux"));
+    let (detail, n) = failure("odd.mkv", &renamed(matroska, b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"));
+    assert!(detail.contains("decodes the codec `v_mpeg4/iso/xyz`") && n == 0, "{detail}");
+}
+
+#[test]
+fn sound_in_a_codec_that_nobody_knows_does_not_cost_the_pictures() {
+    let folder = tempfile::tempdir().expect("folder");
+    let both = std::fs::read(clip(folder.path(), "clip.mkv", H264, "opusenc", "matroskamux")).expect("clip");
+    let path = folder.path().join("odd.mkv");
+    std::fs::write(&path, renamed(both, b"A_OPUS", b"A_OPUZ")).expect("write");
+    let recorder = play(options(&file_url(&path)));
+    assert_eq!(recorder.last_notice(), Notice::Ended);
+    assert_eq!(recorder.seen.lock().frames.len() as u64, N_FRAMES);
+    assert_eq!(recorder.source().audio, None);
+}
+
+#[test]
+fn nothing_of_what_is_wanted_is_there() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut options = options(&file_url(&clip(folder.path(), "clip.mkv", H264, "", "matroskamux")));
+    options.video = None;
+    let recorder = play(options);
+    let Notice::Failed { detail } = recorder.last_notice() else { panic!("{:?}", recorder.last_notice()) };
+    assert!(detail.contains("none of the pictures or sound that are wanted"), "{detail}");
+}
+
 #[test]
 fn bad_urls_are_refused_at_once() {
     let check = |url: &str, part: &str| {

@@ -1,6 +1,6 @@
 //! The source kinds, one file each. See [`crate::registry`] for the list.
 
-use gstreamer as gst;
+use gstreamer::{self as gst, glib, prelude::*};
 
 use crate::error::IngestError;
 
@@ -35,6 +35,20 @@ fn unescaped(text: &str) -> String {
     // As the value of a form, in which alone a plus sign would mean something else.
     let form = format!("v={}", text.replace('+', "%2B"));
     url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, v)| v.into_owned()).unwrap_or_default()
+}
+
+/// Chains of elements in one bin, with a pad for the end of each.
+pub(crate) fn bin_of(chains: &[&[gst::Element]]) -> Result<gst::Element, String> {
+    let text = |e: glib::BoolError| e.to_string();
+    let bin = gst::Bin::new();
+    for (i, chain) in chains.iter().enumerate() {
+        bin.add_many(chain.iter()).map_err(text)?;
+        gst::Element::link_many(chain.iter()).map_err(text)?;
+        let end = chain.last().and_then(|e| e.static_pad("src")).ok_or("an element has no source pad")?;
+        let pad = gst::GhostPad::builder_with_target(&end).map_err(text)?.name(format!("src_{i}")).build();
+        bin.add_pad(&pad).map_err(text)?;
+    }
+    Ok(bin.upcast())
 }
 
 #[cfg(test)]

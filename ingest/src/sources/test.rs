@@ -71,7 +71,7 @@ fn open(opening: &Opening<'_>) -> Result<gst::Element, IngestError> {
         chains.push(vec![source, filter]);
     }
     let chains: Vec<&[gst::Element]> = chains.iter().map(Vec::as_slice).collect();
-    bin_of(&chains).map_err(|e| opening.bad_url(e))
+    super::bin_of(&chains).map_err(|e| opening.bad_url(e))
 }
 
 fn parse(opening: &Opening<'_>) -> Result<Parameters, IngestError> {
@@ -123,18 +123,4 @@ fn set_length(source: &gst::Element, secs: Option<f64>, buffers_per_second: i32)
 fn enum_nicks(element: &gst::Element, property: &str) -> Vec<String> {
     let class = element.find_property(property).and_then(|p| glib::EnumClass::with_type(p.value_type()));
     class.map(|c| c.values().iter().map(|v| v.nick().to_owned()).collect()).unwrap_or_default()
-}
-
-/// Chains of elements in one bin, with a pad for the end of each.
-pub(super) fn bin_of(chains: &[&[gst::Element]]) -> Result<gst::Element, String> {
-    let text = |e: glib::BoolError| e.to_string();
-    let bin = gst::Bin::new();
-    for (i, chain) in chains.iter().enumerate() {
-        bin.add_many(chain.iter()).map_err(text)?;
-        gst::Element::link_many(chain.iter()).map_err(text)?;
-        let end = chain.last().and_then(|e| e.static_pad("src")).ok_or("an element has no source pad")?;
-        let pad = gst::GhostPad::builder_with_target(&end).map_err(text)?.name(format!("src_{i}")).build();
-        bin.add_pad(&pad).map_err(text)?;
-    }
-    Ok(bin.upcast())
 }

@@ -57,5 +57,5 @@ fn open(opening: &Opening<'_>) -> Result<gst::Element, IngestError> {
     camera.set_property("device", url.path());
     let filter = make("capsfilter")?;
     filter.set_property("caps", caps);
-    super::test::bin_of(&[&[camera, filter]]).map_err(|e| opening.bad_url(e))
+    super::bin_of(&[&[camera, filter]]).map_err(|e| opening.bad_url(e))
 }
