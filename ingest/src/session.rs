@@ -10,6 +10,7 @@ use std::{
 };
 
 use base::{
+    ledger::DropReason,
     media::{MediaConsumer, SessionId, SourceDescription},
     shutdown::Shutdown,
     time::{Clock, Pts},
@@ -31,6 +32,9 @@ use crate::{
 
 /// How often the supervising thread looks at its watchdogs and its stop signal.
 const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+/// So many times the usual patience with media that comes, but gives no picture or sound: whoever joins a stream between
+/// two keyframes waits for the next one, which may be far.
+const KEYFRAME_PATIENCE: u32 = 3;
 /// The first media waits so long for the other track to be known, so that the announcement can tell of both.
 const WAIT_FOR_OTHER: Duration = Duration::from_secs(1);
 
@@ -168,16 +172,16 @@ impl Session {
         }
         let config = &self.options.source;
         let now = self.clock.monotonic();
-        if !self.played.load(Relaxed) {
-            let limit = config.connect_timeout();
-            return (now.saturating_sub(started.max(self.picture.last_given())) > limit)
-                .then(|| self.troubles.silent(false, limit));
-        }
-        let limit = config.stall_timeout();
+        let played = self.played.load(Relaxed);
+        let limit = if played { config.stall_timeout() } else { config.connect_timeout() };
         if now.saturating_sub(self.last_media()) > limit {
-            return Some(self.troubles.silent(true, limit));
+            return Some(self.troubles.silent(played, limit));
         }
-        self.picture.fruitless_for().filter(|t| *t > limit).map(|_| self.troubles.undecodable(limit))
+        let fruitless = match played {
+            true => self.picture.fruitless_for().unwrap_or_default(),
+            false => now.saturating_sub(started),
+        };
+        (fruitless > limit * KEYFRAME_PATIENCE).then(|| self.troubles.undecodable(fruitless))
     }
 }
 
@@ -227,7 +231,7 @@ pub(crate) fn run(
         announcer: Arc::clone(announcer),
         troubles: troubles.clone(),
         stop: Shutdown::default(),
-        timeline: Timeline::new(origin, !batch),
+        timeline: Timeline::new(origin, !batch && troubles.kind.healing == Healing::Retry),
         captures: Captures::new(!batch),
         pacer: paced.then(|| Pacer::new(Arc::clone(&clock))),
         promised: Arc::default(),
@@ -245,7 +249,8 @@ pub(crate) fn run(
     });
     let outcome = play(&session, attempt, started, stop);
     // The pipeline is down: nothing is on its way any more.
-    session.picture.settle(consumer.ledger());
+    let cut_off = if matches!(outcome, Outcome::Trouble(_)) { DropReason::Conversion } else { DropReason::Shutdown };
+    session.picture.settle(consumer.ledger(), cut_off);
     Finished {
         outcome,
         played: session.played.load(Relaxed).then(|| session.id.clone()),

@@ -66,7 +66,7 @@ impl Troubles {
 
     /// Media comes, but no picture out of it.
     pub(crate) fn undecodable(&self, after: Duration) -> Trouble {
-        let cause = format!("media comes, but no picture could be decoded for {:.1} s", after.as_secs_f64());
+        let cause = format!("media comes, but nothing could be decoded for {:.1} s", after.as_secs_f64());
         self.make(GapReason::DecodeError, self.kind.healing, &cause)
     }
 

@@ -41,7 +41,6 @@ pub(crate) struct Counts {
     /// Monotonic nanoseconds: first picture given to the decoder since it last gave one out (0: none), and the last one.
     waiting_since: AtomicU64,
     last_given: AtomicU64,
-    stopping: AtomicBool,
 }
 
 impl Counts {
@@ -52,22 +51,16 @@ impl Counts {
         let _ = self.waiting_since.compare_exchange(0, now, Relaxed, Relaxed);
     }
 
-    /// Monotonic time at which the decoder last got something.
-    pub(crate) fn last_given(&self) -> Duration {
-        Duration::from_nanos(self.last_given.load(Relaxed))
-    }
-
     /// For how long the decoder has been fed without giving anything.
     pub(crate) fn fruitless_for(&self) -> Option<Duration> {
         let since = self.waiting_since.load(Relaxed);
         (since > 0).then(|| Duration::from_nanos(self.last_given.load(Relaxed).saturating_sub(since)))
     }
 
-    /// Counts the picture that was let go of on its way, if there is one: scaling or converting it failed, or we stop.
-    pub(crate) fn settle(&self, ledger: &Ledger) {
+    /// Counts the picture that was let go of on its way, if there is one.
+    pub(crate) fn settle(&self, ledger: &Ledger, reason: DropReason) {
         if self.on_its_way.lock().take().is_some() {
-            let stopping = self.stopping.load(Relaxed);
-            ledger.dropped(if stopping { DropReason::Shutdown } else { DropReason::Conversion });
+            ledger.dropped(reason);
         }
     }
 }
@@ -207,7 +200,7 @@ pub(crate) fn running_time(pad: &gst::Pad, pts: Option<gst::ClockTime>) -> Optio
 fn picture(session: &Session, pad: &gst::Pad, buffer: &gst::BufferRef, state: &mut Decoded) -> bool {
     let ledger = session.consumer.ledger();
     // The one before never came out at the other end.
-    session.picture.settle(ledger);
+    session.picture.settle(ledger, DropReason::Conversion);
     ledger.decoded();
     session.picture.waiting_since.store(0, Relaxed);
     session.alive();

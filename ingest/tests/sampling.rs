@@ -35,3 +35,21 @@ fn frames_per_second() {
 fn keyframes_are_the_only_ones_decoded() {
     check(Sampling::Keyframes, 5, &[0, 1, 2, 3, 4]);
 }
+
+#[test]
+fn a_stop_in_the_middle_leaves_the_account_balanced() {
+    for sampling in [Sampling::All, Sampling::EveryNth(7)] {
+        let mut options = options("test://?width=320&height=240&fps=100&pattern=snow&audio=noise");
+        options.sampling = sampling;
+        let (recorder, stream) = start(options);
+        recorder.wait("pictures and sound", |s| s.frames.len() > 20 && s.chunks.len() > 2);
+        stream.stop();
+        stream.join();
+        recorder.check_sane();
+        let notices = &recorder.seen.lock().notices;
+        assert!(
+            matches!(notices.last(), Some(base::media::Notice::Playing { .. })),
+            "a stop is no outage: {notices:?}"
+        );
+    }
+}
