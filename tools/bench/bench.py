@@ -3,19 +3,20 @@
 their scripts are, the tools a user would pick instead. Then resident memory per added stream.
 
 Machines are shared and noisy, so runs are interleaved (each round runs everything once), CPU time counts and not wall
-time, and the ratios of one round are compared; medians over the rounds are printed. What a process costs before its
-first frame (loading the model) is measured too and taken off.
+time, and the ratios of one round are compared; medians over the rounds are printed. What a process costs up to and with its
+first frame (libraries, model, warm-up) is measured too and taken off, as the peers' scripts do with theirs.
 
-Python's standard library only. Peers: set PEERS_SCRIPTS to the folder of p_opencv.py and p_av.py, and PEERS_PYTHON to a
+Python's standard library only. Linux (reads /proc). Peers: set PEERS_SCRIPTS to the folder of p_opencv.py and p_av.py, and PEERS_PYTHON to a
 Python that has numpy, opencv, onnxruntime and av.
 """
 import argparse, json, os, pathlib, resource, statistics, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODELS = {  # name: (input size, height of a 16:9 picture in it or None for stretched, file in the repository or store)
-    "ssdlite-mbv2": (300, None, ROOT / "models/ssdlite_mbv2_coco_300.onnx"),
+MODELS = {  # name: (input side, keeps the picture's shape, file in the repository)
+    "ssdlite-mbv2": (300, False, ROOT / "models/ssdlite_mbv2_coco_300.onnx"),
     "yolox-nano": (416, True, None),
 }
+PEERS_EVERY = 5  # the peers' scripts look at every 5th frame, come what may
 
 
 def cpu_of(command, env=None):
@@ -30,6 +31,7 @@ def cpu_of(command, env=None):
 
 def peers(args, size, weights):
     """Name and command of every peer that can run here, and a line for every one that cannot."""
+    weights = args.weights or weights
     scripts = os.environ.get("PEERS_SCRIPTS")
     if not scripts or not pathlib.Path(scripts, "p_opencv.py").exists():
         return {}, ["peer scripts not present (PEERS_SCRIPTS): skipped"]
@@ -46,12 +48,18 @@ def peers(args, size, weights):
         if weights is None or not pathlib.Path(weights).exists():
             notes.append(f"{name}: the weights of {args.model} are not here as a file: skipped")
             continue
-        if args.every != 5:
-            notes.append(f"{name}: its script looks at every 5th frame; give --every 5 to compare: skipped")
-            continue
         script = [str(pathlib.Path(scripts, tail[0])), *tail[1:]]
         found[name] = [python, *script, str(weights), str(size), str(args.secs), str(args.input)]
     return found, notes
+
+
+def scaled(source, side, keeps_shape):
+    """WIDTHxHEIGHT to which the pipeline scales a picture for the model; the padding of a letterbox costs nothing here."""
+    if not keeps_shape:
+        return f"{side}x{side}"
+    width, height = map(int, source.split("x"))
+    ratio = side / max(width, height)
+    return f"{round(width * ratio)}x{round(height * ratio)}"
 
 
 def probe(binary, input_path):
@@ -68,11 +76,13 @@ def rss_mib(pid):
 
 
 def memory(binary, input_path, model, counts, settle):
-    """Resident MiB of the service with so many live RTSP streams, all from one camera process."""
+    """Resident MiB of the service with so many live RTSP streams, all from one camera process; or why there is no figure."""
     found = {}
     camera = subprocess.Popen([binary, "camera", input_path], stdout=subprocess.PIPE, text=True)
     try:
         url = camera.stdout.readline().strip()
+        if not url:
+            return {}, "the camera did not start: no figure for memory"
         for n in counts:
             with tempfile.TemporaryDirectory() as folder:
                 config = pathlib.Path(folder, "eyewitness.toml")
@@ -82,16 +92,21 @@ def memory(binary, input_path, model, counts, settle):
                     f'[sinks.file]\ntype = "file"\npath = "{folder}/events.jsonl"\n'
                 )
                 service = subprocess.Popen([binary, "run", "--config", config, "--log", "error"], stderr=subprocess.DEVNULL)
-                time.sleep(settle)
-                found[n] = rss_mib(service.pid)
-                playing = pathlib.Path(folder, "events.jsonl").read_text().count('"state":"playing"')
-                service.terminate()
-                service.wait()
-                if playing != n:
-                    sys.exit(f"{playing} of {n} streams played: no figure for memory")
+                try:
+                    time.sleep(settle)
+                    if service.poll() is not None:
+                        return {}, f"the service with {n} streams ended with {service.returncode}: no figure for memory"
+                    found[n] = rss_mib(service.pid)
+                finally:
+                    service.terminate()
+                    service.wait()
+                n_playing = pathlib.Path(folder, "events.jsonl").read_text().count('"state":"playing"')
+                if n_playing != n:
+                    return {}, f"{n_playing} of {n} streams played: no figure for memory"
     finally:
         camera.kill()
-    return found
+        camera.wait()
+    return found, None
 
 
 def main():
@@ -99,6 +114,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--input", default=str(ROOT / "media/demo.mp4"), help="recording; default: the bundled clip")
     parser.add_argument("--fps", type=float, default=10, help="its frames per second; default: the bundled clip's")
+    parser.add_argument("--source-size", default="768x576", help="WIDTHxHEIGHT of its pictures; default: the bundled clip's")
     parser.add_argument("--every", type=int, default=2, help="look at every Nth frame")
     parser.add_argument("--model", default="ssdlite-mbv2", choices=MODELS)
     parser.add_argument("--weights", help="the model's file, for the peers")
@@ -110,25 +126,32 @@ def main():
     n_decoded = probe(args.binary, args.input)
     args.secs = round(n_decoded / args.fps)
     n_frames = -(-n_decoded // args.every)
-    size, letterbox, shipped = MODELS[args.model]
-    picture = f"{size}x{size * 9 // 16}" if letterbox else f"{size}x{size}"
-    found, notes = peers(args, size, args.weights or shipped)
+    size, keeps_shape, shipped = MODELS[args.model]
+    picture = scaled(args.source_size, size, keeps_shape)
+    found, notes = peers(args, size, shipped)
     with tempfile.TemporaryDirectory() as folder:
         env = dict(os.environ, DET="yolox" if args.model == "yolox-nano" else "yolov8", PEERS_DIR=folder)
         binary, sample = args.binary, f"every={args.every}"
         parts = {
-            "load": [binary, "bench", "infer", args.model, "--frames", "0"],
             "decode": [binary, "bench", "decode", args.input, "--sample", sample, "--size", picture],
-            "inference": [binary, "bench", "infer", args.model, "--frames", str(n_frames)],
+            "inference": [binary, "bench", "infer", args.model, "--frames", str(n_frames + 1)],
             "pipeline": [binary, "replay", args.input, "--detect", args.model, "--sample", sample, "--out", f"{folder}/x"],
+        }
+        ours = "pipeline"
+        if found and args.every != PEERS_EVERY:
+            ours = f"pipeline, every {PEERS_EVERY}th"
+            parts[ours] = [f"every={PEERS_EVERY}" if part == sample else part for part in parts["pipeline"]]
+        width, height = args.source_size.split("x")
+        one_frame = f"test://?width={width}&height={height}&fps=1&secs=1"
+        starts = {
+            name: ["1" if part == str(n_frames + 1) else one_frame if part == args.input else part for part in command]
+            for name, command in parts.items()
         }
         print(f"{args.input}: {args.secs} s, {n_decoded} frames, every {args.every}th analysed, {args.model}; "
               f"{args.rounds} interleaved rounds", flush=True)
         rounds = []
         for n in range(args.rounds):
-            row = {name: cpu_of(command)[0] for name, command in parts.items()}
-            row["inference"] -= row["load"]
-            row["pipeline"] -= row["load"]
+            row = {name: cpu_of(command)[0] - cpu_of(starts[name])[0] for name, command in parts.items()}
             for name, command in found.items():
                 out = cpu_of(command, env)[1]
                 row[name] = json.loads(out.splitlines()[-1])["cpu_s"]
@@ -136,27 +159,30 @@ def main():
             print(f"  round {n + 1} of {args.rounds} done", file=sys.stderr, flush=True)
 
     median = lambda pick: statistics.median(pick(row) for row in rounds)
-    result = {"cpu_s_per_stream_s": {name: median(lambda row: row[name]) for name in rounds[0] if name != "load"}}
+    result = {"cpu_s_per_stream_s": {name: median(lambda row: row[name]) for name in rounds[0]}}
     ratios = {"pipeline / (decode + inference)": median(lambda r: r["pipeline"] / (r["decode"] + r["inference"]))}
     for name in found:
-        ratios[f"pipeline / {name}"] = median(lambda row: row["pipeline"] / row[name])
+        ratios[f"{ours} / {name}"] = median(lambda row: row[ours] / row[name])
     result["ratios"] = ratios
     print("\nCPU seconds per stream-second (median)")
     for name, seconds in result["cpu_s_per_stream_s"].items():
-        print(f"  {name:<36}{seconds:8.4f}")
-    aims = {"pipeline / (decode + inference)": 1.10, "pipeline / opencv naive": 0.60}
+        print(f"  {name:<38}{seconds:8.4f}")
+    aims = {"pipeline / (decode + inference)": 1.10, f"{ours} / opencv naive": 0.60}
     print("\nRatios (median of each round's)")
     for name, ratio in ratios.items():
         aim = f"   aim <= {aims[name]:.2f}" if name in aims else ""
-        print(f"  {name:<36}{ratio:8.3f}{aim}")
+        print(f"  {name:<38}{ratio:8.3f}{aim}")
     for note in notes:
         print(f"  {note}")
     if args.streams:
-        at = memory(args.binary, args.input, args.model, [1, 1 + args.streams], 20)
-        slope = (at[1 + args.streams] - at[1]) / args.streams
-        result["memory_mib"] = {"streams": at, "per_added_stream": slope}
-        print(f"\nMemory: {at[1]:.0f} MiB with 1 live RTSP stream, {at[1 + args.streams]:.0f} MiB with {1 + args.streams}: "
-              f"{slope:.1f} MiB per added stream   aim <= 30")
+        at, trouble = memory(args.binary, args.input, args.model, [1, 1 + args.streams], 20)
+        if trouble:
+            print(f"\nMemory: {trouble}")
+        else:
+            slope = (at[1 + args.streams] - at[1]) / args.streams
+            result["memory_mib"] = {"streams": at, "per_added_stream": slope}
+            print(f"\nMemory: {at[1]:.0f} MiB with 1 live RTSP stream, {at[1 + args.streams]:.0f} MiB with {1 + args.streams}: "
+                  f"{slope:.1f} MiB per added stream   aim <= 30")
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(result, indent=1))
 
