@@ -109,6 +109,8 @@ struct Results {
     model: Arc<ModelId>,
     tracker_config: Option<TrackerConfig>,
     thresholds: ReportThresholds,
+    /// The user named least scores: then they hold for tracked objects too.
+    strict: bool,
     tracker: Option<(SessionId, Tracker)>,
     newest_track: u64,
     fanout: Fanout,
@@ -118,7 +120,7 @@ struct Results {
 
 impl Results {
     fn take(&mut self, frame: Frame, detections: Vec<Detection>) {
-        let objects = match &self.tracker_config {
+        let mut objects: Vec<TrackedObject> = match &self.tracker_config {
             None => detections.into_iter().map(|detection| TrackedObject { detection, track: None }).collect(),
             Some(config) => {
                 // Ids count within a session: what moved during an outage is not the same object for sure.
@@ -130,6 +132,13 @@ impl Results {
                 tracker.update(frame.pts, &detections)
             }
         };
+        if self.strict {
+            objects.retain(|o| o.detection.score >= self.thresholds.of(&o.detection.class));
+        }
+        for object in &mut objects {
+            object.detection.box_in_image =
+                object.detection.box_in_image.within(frame.source_width, frame.source_height);
+        }
         {
             let mut counts = self.findings.counts.lock();
             counts.n_records += 1;
@@ -167,6 +176,7 @@ impl Analysis {
             info: Arc::clone(&options.info),
             model: options.engine.model_id(),
             thresholds: options.engine.thresholds(&options.filter)?,
+            strict: options.filter.score.is_some() || !options.filter.per_class.is_empty(),
             tracker_config: options.tracker,
             tracker: None,
             newest_track: 0,

@@ -61,12 +61,12 @@ fn streams_table(analyses: &[Arc<Analysis>]) -> Table {
 
 fn sinks_table(sinks: &[SinkOutcome]) -> Table {
     let mut table = new_table(&["sink", "events published", "failed", "dropped", "note"]);
-    for SinkOutcome { report, n_dropped } in sinks {
+    for SinkOutcome { report, n_dropped, n_refused } in sinks {
         let note = report.error.as_ref().map_or_else(|| "-".into(), ToString::to_string);
         table.add_row([
             report.name.clone(),
             report.n_published.to_string(),
-            report.n_failed.to_string(),
+            (report.n_failed + n_refused).to_string(),
             n_dropped.to_string(),
             note,
         ]);
@@ -103,7 +103,7 @@ fn drops(reading: &LedgerReading) -> String {
     }
 }
 
-/// Whether every sink delivered everything it was given.
+/// Whether every sink delivered everything that its queue's policy did not drop.
 pub fn all_delivered(sinks: &[SinkOutcome]) -> bool {
-    sinks.iter().all(|s| s.report.n_failed == 0 && s.report.error.is_none())
+    sinks.iter().all(|s| s.report.n_failed == 0 && s.n_refused == 0 && s.report.error.is_none())
 }

@@ -72,8 +72,10 @@ type QueueProbe = Box<dyn Fn() -> QueueReading + Send>;
 pub struct SinkOutcome {
     /// Its own account.
     pub report: SinkReport,
-    /// Events that its queue dropped.
+    /// Events that its queue dropped by its policy.
     pub n_dropped: u64,
+    /// Events that came after it had closed, its grace period being over.
+    pub n_refused: u64,
 }
 
 /// How the house runs: a service over live streams, or a batch over a recording.
@@ -225,7 +227,11 @@ impl House {
         let outcomes = self
             .sinks
             .into_iter()
-            .map(|(handle, queue)| SinkOutcome { report: handle.join(), n_dropped: queue().n_dropped })
+            .map(|(handle, queue)| {
+                let report = handle.join();
+                let QueueReading { n_dropped, n_refused, .. } = queue();
+                SinkOutcome { report, n_dropped, n_refused }
+            })
             .collect();
         (analyses, outcomes)
     }

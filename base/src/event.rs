@@ -82,6 +82,13 @@ pub struct BoxInImage {
 }
 
 impl BoxInImage {
+    /// The part of it that lies within a picture of this size in pixels.
+    pub fn within(&self, width: u32, height: u32) -> Self {
+        let (right, bottom) = ((self.x + self.width).min(width as f32), (self.y + self.height).min(height as f32));
+        let (x, y) = (self.x.max(0.0), self.y.max(0.0));
+        Self { x, y, width: (right - x).max(0.0), height: (bottom - y).max(0.0) }
+    }
+
     /// Intersection over union with another box, 0..=1; zero when either is empty.
     pub fn iou(&self, other: &Self) -> f32 {
         let w = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);

@@ -44,6 +44,7 @@ struct State<T> {
     n_senders: usize,
     receiving: bool,
     n_dropped: u64,
+    n_refused: u64,
     n_high_water: usize,
 }
 
@@ -86,6 +87,8 @@ pub struct QueueReading {
     pub n_high_water: usize,
     /// Items lost to the policy.
     pub n_dropped: u64,
+    /// Items that came when nobody received any more.
+    pub n_refused: u64,
     /// The policy.
     pub when_full: WhenFull,
 }
@@ -101,6 +104,7 @@ pub fn queue<T>(name: impl Into<String>, capacity: usize, when_full: WhenFull) -
             n_senders: 1,
             receiving: true,
             n_dropped: 0,
+            n_refused: 0,
             n_high_water: 0,
         }),
         not_empty: Condvar::new(),
@@ -118,6 +122,7 @@ impl<T> Sender<T> {
             shared.not_full.wait(&mut state);
         }
         if !state.receiving {
+            state.n_refused += 1;
             return Sent::Refused(item);
         }
         let mut displaced = None;
@@ -150,6 +155,7 @@ impl<T> Shared<T> {
             n_items: state.items.len(),
             n_high_water: state.n_high_water,
             n_dropped: state.n_dropped,
+            n_refused: state.n_refused,
             when_full: self.when_full,
         }
     }

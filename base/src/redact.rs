@@ -53,7 +53,8 @@ pub enum BadUrl {
 impl SourceUrl {
     /// Parses a URL.
     pub fn parse(text: &str) -> Result<Self, BadUrl> {
-        let url = Url::parse(text).map_err(|e| BadUrl::Malformed { shown: scrub_urls(text), cause: e.to_string() })?;
+        let url =
+            Url::parse(text).map_err(|e| BadUrl::Malformed { shown: without_user(text), cause: e.to_string() })?;
         let mut secrets = Vec::new();
         if let Some(password) = url.password() {
             secrets.extend(both_spellings(password));
@@ -189,6 +190,16 @@ pub fn scrub_urls(text: &str) -> String {
     out
 }
 
+/// For a text that could not be read as a URL: all between `://` and the last `@` may be a password with odd characters.
+fn without_user(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => {
+            format!("{}{REDACTED}{}", &text[..scheme + 3], scrub_urls(&text[at..]))
+        }
+        _ => scrub_urls(text),
+    }
+}
+
 /// `body` is what follows `scheme://`.
 fn scrub_url_body(body: &str) -> String {
     let authority_end = body.find(['/', '?', '#']).unwrap_or(body.len());
@@ -258,6 +269,11 @@ mod tests {
         let error = SourceUrl::parse("rtsp://u:secretword@[bad/1").expect_err("bad host").to_string();
         assert!(!error.contains("secretword"), "{error}");
         assert!(error.contains("rtsp://***@[bad/1"), "{error}");
+        for odd in ["hun#ter2secret", "hun?ter2secret", "hun ter2secret", "hun)ter2secret"] {
+            if let Err(error) = SourceUrl::parse(&format!("rtsp://admin:{odd}@cam.lan/1")) {
+                assert!(!error.to_string().contains("secret"), "{error}");
+            }
+        }
         assert!(SourceUrl::parse("no url").is_err());
     }
 

@@ -90,7 +90,11 @@ pub struct SystemClock(std::time::Instant);
 
 impl SystemClock {
     /// A clock whose monotonic origin is now.
-    #[expect(clippy::disallowed_methods, clippy::new_ret_no_self, reason = "this is the clock, and clocks are injected")]
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::new_ret_no_self,
+        reason = "this is the clock, and clocks are injected"
+    )]
     pub fn new() -> Arc<dyn Clock> {
         Arc::new(Self(std::time::Instant::now()))
     }

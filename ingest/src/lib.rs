@@ -30,4 +30,4 @@ pub use doctor::{Check, doctor};
 pub use error::IngestError;
 pub use log::init;
 pub use registry::{SourceKindInfo, source_kinds, source_url};
-pub use stream::Stream;
+pub use stream::{Stream, check};

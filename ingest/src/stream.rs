@@ -12,18 +12,30 @@ use std::{
 };
 
 use base::{
-    media::{MediaConsumer, Notice},
+    media::{MediaConsumer, Notice, StreamName},
+    redact::SourceUrl,
     shutdown::Shutdown,
 };
 
 use crate::{
     announcer::{Announcer, Outage},
-    config::{Mode, StreamOptions},
+    config::{Mode, SourceConfig, StreamOptions},
     error::IngestError,
     registry::{self, Healing, Opening},
     session::{self, Finished, Outcome},
     trouble::{Trouble, Troubles},
 };
+
+/// Checks a URL without opening it, as [`Stream::spawn`] does: so that a configuration can be refused whole.
+///
+/// # Errors
+/// A URL that no source takes or that is incomplete, GStreamer missing.
+pub fn check(stream: &StreamName, url: &SourceUrl, config: &SourceConfig) -> Result<(), IngestError> {
+    crate::init()?;
+    let promised = Arc::default();
+    let opening = Opening { stream, url, config, attempt: 1, video: true, audio: true, promised: &promised };
+    (registry::kind_of(url).open)(&opening).map(drop)
+}
 
 /// A running stream. Dropping it stops it and waits for its end.
 pub struct Stream {

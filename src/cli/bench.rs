@@ -42,7 +42,7 @@ pub(super) enum Command {
         /// How many times
         #[arg(long, default_value_t = 100)]
         frames: u64,
-        /// Threads for the model; 0 uses every core
+        /// Threads for the model; 0 uses half of the cores, 4 at most
         #[arg(long, default_value_t = 0)]
         threads: usize,
     },

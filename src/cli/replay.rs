@@ -13,6 +13,7 @@ use std::{
 use anyhow::bail;
 use base::{
     media::{SessionId, StreamName},
+    redact::SourceUrl,
     time::{Clock, SystemClock},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -68,7 +69,7 @@ pub(super) struct Args {
     /// Execution providers to try in turn: cpu, cuda, tensorrt, openvino, coreml
     #[arg(long, value_delimiter = ',', default_value = "cpu", value_parser = parse_provider)]
     providers: Vec<Provider>,
-    /// Threads for the model; 0 uses every core
+    /// Threads for the model; 0 uses half of the cores, 4 at most
     #[arg(long, default_value_t = 0)]
     threads: usize,
 }
@@ -100,7 +101,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let url = config::source_url(&args.input).map_err(anyhow::Error::msg)?;
     let name = match &args.name {
         Some(name) => StreamName::new(name)?,
-        None => name_from(&args.input),
+        None => name_from(&url),
     };
     let profile = ProfileConfig {
         detect: args.detect.clone(),
@@ -168,9 +169,12 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     Ok(if analysis.outcome() == Outcome::Ended { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// A stream name from a path or URL: its last part without the extension, odd characters replaced.
-fn name_from(input: &str) -> StreamName {
-    let path = input.split(['?', '#']).next().unwrap_or(input);
+/// A stream name from a URL: the last part of its path without the extension, odd characters replaced. Never its user.
+fn name_from(url: &SourceUrl) -> StreamName {
+    let shown = url.to_string();
+    let path = shown.split(['?', '#']).next().unwrap_or_default().split_once("://").map_or("", |(_, rest)| rest);
+    let path = path.split_once('/').map_or("", |(_, path)| path).replace("%20", "-");
+    let path = path.as_str();
     let stem = Path::new(path).file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let clean: String = stem
         .chars()
@@ -248,9 +252,13 @@ mod tests {
 
     #[test]
     fn names_come_from_inputs() {
-        let check = |input, expected| assert_eq!(name_from(input).as_str(), expected);
+        let check = |input, expected| {
+            let url = config::source_url(input).expect(input);
+            assert_eq!(name_from(&url).as_str(), expected);
+        };
         check("/srv/front door.mp4", "front-door");
         check("https://u:p@h/live/index.m3u8?token=abc", "index");
+        check("http://admin:hunter2@127.0.0.1:9", "recording");
         check("/srv/...", "recording");
     }
 

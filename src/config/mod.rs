@@ -4,11 +4,7 @@
 
 pub mod problem;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use base::{media::StreamName, redact::SourceUrl};
 use inference::{engine::EngineConfig, filter::DetectionFilter, track::TrackerConfig};
@@ -187,6 +183,8 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
     let mut problems = Vec::new();
     let mut streams = Vec::new();
     let profile_names: Vec<&str> = config.profiles.keys().map(String::as_str).chain(["default"]).collect();
+    // A stream with a bad name is checked under this one, so that all mistakes are told at once.
+    let fallback = StreamName::new("stream").expect("`stream` is a stream name");
     for (name, stream) in &config.streams {
         let checked_name =
             StreamName::new(name.get_ref()).map_err(|e| problems.push(Problem::at(name.span(), e.to_string()))).ok();
@@ -194,7 +192,11 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
             .map_err(|e| problems.push(Problem::at(stream.url.span(), e)))
             .ok()
             .and_then(|full| {
-                let checked = source_url(&full);
+                let checked = source_url(&full).and_then(|url| {
+                    let name = checked_name.clone().unwrap_or_else(|| fallback.clone());
+                    ingest::check(&name, &url, &stream.source).map_err(|e| e.to_string())?;
+                    Ok(url)
+                });
                 checked.map_err(|e| problems.push(Problem::at(stream.url.span(), e))).ok()
             });
         let profile = match config.profiles.get(stream.profile.get_ref()) {
@@ -261,12 +263,7 @@ pub fn default_sinks(file: FileConfig) -> BTreeMap<String, SinkConfig> {
 /// # Errors
 /// In words.
 pub fn source_url(text: &str) -> Result<SourceUrl, String> {
-    if text.contains("://") {
-        return SourceUrl::parse(text).map_err(|e| e.to_string());
-    }
-    let path = PathBuf::from(text);
-    let absolute = std::path::absolute(&path).map_err(|e| format!("`{text}` is neither a URL nor a path: {e}"))?;
-    SourceUrl::from_path(&absolute).map_err(|e| e.to_string())
+    ingest::source_url(text).map_err(|e| e.to_string())
 }
 
 /// Puts environment variables in, percent-encoded so that any password fits into a URL.

@@ -41,7 +41,7 @@ impl Problem {
     /// From the TOML parser, made more precise: where it only knows the table, the key it names is looked for in there.
     pub fn from_toml(text: &str, error: &toml::de::Error) -> Self {
         let mut span = error.span().unwrap_or(0..0);
-        let message = error.message().trim_end().to_owned();
+        let message = without_values(error.message().trim_end());
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         let unknown = message.contains("unknown field") || message.contains("unknown variant");
         let Some((found, candidates)) = quoted.split_first().filter(|_| unknown) else {
@@ -53,6 +53,16 @@ impl Problem {
         let what = if message.contains("unknown field") { "unknown key" } else { "unknown value" };
         Self { span, message: format!("{what} `{found}`"), help: None }
             .with_suggestion(found, candidates.iter().copied())
+    }
+}
+
+/// A value in the wrong place may be a secret: `invalid type: string "…"` tells enough.
+fn without_values(message: &str) -> String {
+    match (message.find('"'), message.rfind('"')) {
+        (Some(from), Some(to)) if from < to && message.starts_with("invalid") => {
+            format!("{}\"...\"{}", &message[..from], &message[to + 1..])
+        }
+        _ => base::redact::scrub_urls(message),
     }
 }
 

@@ -8,6 +8,8 @@ pub(crate) const MOST_BOXES: usize = 300;
 /// Sorts by score, best first (equals in their order), and leaves out every box that overlaps a better one of its own
 /// class by more than `iou` (intersection over union); keeps at most [`MOST_BOXES`]. Without `iou` it only sorts and cuts.
 pub(crate) fn suppress(candidates: &mut Vec<Candidate>, iou: Option<f32>) {
+    // A box that is no number overlaps with everything and nothing.
+    candidates.retain(|c| c.box_in_tensor.iter().all(|v| v.is_finite()));
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     if let Some(most) = iou {
         let mut n_kept = 0;
