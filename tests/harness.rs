@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use base::time::{Clock, SystemClock};
+use base::time::SystemClock;
 use serde_json::Value;
 use tempfile::TempDir;
 

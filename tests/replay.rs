@@ -63,7 +63,6 @@ fn what_is_seen_agrees_with_labels_made_by_hand() {
         }
     }
     let (precision, recall) = (f64::from(n_true) / f64::from(n_found), f64::from(n_true) / n_labels as f64);
-    println!("precision {precision:.3} recall {recall:.3} over {n_labels} labelled people");
     assert!(n_labels >= 80, "{n_labels}");
     assert!(precision >= 0.80 && recall >= 0.60, "precision {precision:.3} recall {recall:.3}");
 }

@@ -41,6 +41,10 @@ impl Problem {
     /// From the TOML parser, made more precise: where it only knows the table, the key it names is looked for in there.
     pub fn from_toml(text: &str, error: &toml::de::Error) -> Self {
         let mut span = error.span().unwrap_or(0..0);
+        if span.is_empty() && span.start > 0 {
+            // Something is missing here: point at what stands before.
+            span = text.floor_char_boundary(span.start - 1)..span.start;
+        }
         let message = without_values(error.message().trim_end());
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         let unknown = message.contains("unknown field") || message.contains("unknown variant");
