@@ -118,8 +118,9 @@ impl Broker {
     }
 
     fn read(&self, topic: &str) -> Vec<Consumed> {
-        let output = Command::new("kcat")
-            .args(["-C", "-b", &self.address(), "-t", topic, "-o", "beginning", "-e", "-q", "-J"])
+        // A client that asks for a topic before it is there may wait for ever: the next try will find it.
+        let output = Command::new("timeout")
+            .args(["10", "kcat", "-C", "-b", &self.address(), "-t", topic, "-o", "beginning", "-e", "-q", "-J"])
             .output()
             .expect("kcat runs: `make setup-test` installs it");
         let text = String::from_utf8(output.stdout).expect("utf-8");
