@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(
             error,
             "nothing on this machine decodes the codec `nobody-knows`: install the package gstreamer1.0-libav, or have the \
-             source send h264"
+             source send another codec"
         );
     }
 }
