@@ -49,6 +49,7 @@ fn a_bad_input_gets_one_clear_error() {
         assert_eq!(errors, 1, "{}", done.stderr);
     };
     check(&["nowhere.mp4"], &["nowhere.mp4"]);
+    check(&["empty.mp4", "--out", "empty.mp4"], &["the output is the input"]);
     check(&["empty.mp4"], &["empty"]);
     check(&["text.mp4"], &["text"]);
     check(&["head.mp4"], &["head"]);

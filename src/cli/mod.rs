@@ -36,7 +36,7 @@ Exit codes:
   1    failed: the message says what, where and what to do
   2    the command line or the configuration was refused; nothing was started
   3    done, but a sink did not deliver every event
-  130  stopped at once by a second signal
+  130  stopped by a signal before the work was done (a replay), or at once by a second one
 
 Environment:
   EYEWITNESS_MODELS   where models are kept (else the user's data folder)

@@ -10,14 +10,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use base::{
     media::{SessionId, StreamName},
     redact::SourceUrl,
     time::{Clock, SystemClock},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use inference::engine::{EngineConfig, Provider};
+use inference::{
+    engine::{EngineConfig, Provider},
+    store::ModelStore,
+};
 use ingest::Sampling;
 use sinks::{
     QueueConfig, SinkConfig, WhenFullConfig,
@@ -115,6 +118,13 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let engine_config =
         EngineConfig { providers: args.providers.clone(), threads: args.threads, ..EngineConfig::default() };
     let to_file = args.out != Path::new("-");
+    // The output is emptied when it is opened: not before the input and the model are known to be there.
+    if !args.input.contains("://") {
+        let input = Path::new(&args.input).canonicalize().with_context(|| format!("cannot open {}", args.input))?;
+        let is_output = to_file && args.out.canonicalize().is_ok_and(|out| out == input);
+        anyhow::ensure!(!is_output, "{}: the output is the input; give --out another file", args.out.display());
+    }
+    ModelStore::open_default().resolve(&args.detect).with_context(|| format!("model `{}`", args.detect))?;
     let sink = if to_file {
         SinkConfig::File(FileConfig { existing: Existing::Replace, ..FileConfig::new(&args.out) })
     } else {
