@@ -152,7 +152,7 @@ fn row_8_a_bad_configuration_starts_nothing() {
         "[streams.a]\nurl = 'test://'\n[profiles.default]\nclasses = ['persn']\n\
          [sinks.file]\ntype = 'file'\npath = 'events.jsonl'\n",
     );
-    scene.run(&["run"]).expect(1).complains(&["persn", "person"]);
+    scene.run(&["run"]).expect(2).complains(&["eyewitness.toml:3", "persn", "person"]);
     assert!(scene.records("events.jsonl").is_empty());
 }
 

@@ -18,6 +18,8 @@ use crate::{Sink, SinkError};
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 /// Wait before an event that was refused for now is offered again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// A thread that has not ended so long after its grace period never will.
+const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(2);
 /// While an outage lasts, it is told again after this long.
 const REMIND_AFTER: Duration = Duration::from_secs(60);
 
@@ -117,8 +119,20 @@ impl SinkHandle {
     }
 
     /// Begins the grace period if nobody did, waits for the end, and gives the account.
+    ///
+    /// An output that takes nothing (a pipe that nobody reads) cannot be interrupted: its thread is left behind.
     pub fn join(self) -> SinkReport {
         self.control.drain();
+        let clock = &self.control.clock;
+        let end = clock.monotonic() + self.control.grace_left() + LEFT_BEHIND_AFTER;
+        while !self.thread.is_finished() {
+            if clock.monotonic() >= end {
+                let problem = "did not end within its grace period: its output takes nothing".into();
+                let error = Some(SinkError::Thread { sink: self.name.clone(), problem });
+                return SinkReport { name: self.name, error, ..SinkReport::default() };
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         self.thread.join().unwrap_or_else(|_| SinkReport {
             error: Some(SinkError::Thread { sink: self.name.clone(), problem: "panicked, which is a bug".into() }),
             name: self.name,

@@ -7,7 +7,7 @@ pub mod problem;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use base::{media::StreamName, redact::SourceUrl};
-use inference::{engine::EngineConfig, filter::DetectionFilter, track::TrackerConfig};
+use inference::{engine::EngineConfig, filter::DetectionFilter, store::ModelStore, track::TrackerConfig};
 use ingest::{Sampling, SourceConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -225,6 +225,12 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
         let wrong = |cause: String| Problem::at(profile.span(), format!("profile `{name}`: {cause}"));
         let checked = profile.get_ref();
         problems.extend(checked.sampling.check().err().map(|e| wrong(e.to_string())));
+        match ModelStore::open_default().resolve(&checked.detect) {
+            Err(e) => problems.push(wrong(e.to_string())),
+            Ok(model) => {
+                problems.extend(checked.filter().thresholds(&model.manifest).err().map(|e| wrong(e.to_string())));
+            }
+        }
         problems.extend(checked.tracker.check().err().map(|e| wrong(e.to_string())));
         if checked.min_score.iter().chain(checked.class_scores.values()).any(|s| !(0.0..=1.0).contains(s)) {
             problems.push(wrong("`min_score` and `class_scores` lie between 0 and 1".into()));
