@@ -34,6 +34,10 @@ pub enum Body {
     Status(Status),
     /// A stretch that was not analysed.
     Gap(Gap),
+    /// The words of a segment.
+    Transcript(Transcript),
+    /// Readable text made from words.
+    Caption(Caption),
 }
 
 impl Body {
@@ -43,6 +47,8 @@ impl Body {
             Self::Detections(_) => "detections",
             Self::Status(_) => "status",
             Self::Gap(_) => "gap",
+            Self::Transcript(_) => "transcript",
+            Self::Caption(_) => "caption",
         }
     }
 }
@@ -183,6 +189,73 @@ pub struct Status {
     pub detail: Option<String>,
     /// What the source is; only with `Playing`.
     pub source: Option<SourceDescription>,
+}
+
+/// One word of a transcript.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Word {
+    /// As written, with its punctuation, without blanks around it.
+    pub text: String,
+    /// When it begins. Words never overlap: a word begins where the one before it ends, or later.
+    pub start: Pts,
+    /// When it ends; at least `start`.
+    pub end: Pts,
+    /// 0..=1.
+    pub confidence: f32,
+    /// It will never change in a later revision: neither its text nor its times.
+    pub stable: bool,
+}
+
+/// The words of a segment, as known by now. Each revision stands for itself and replaces the one before it; after the
+/// final one there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transcript {
+    /// `<session>-segment-<number>`.
+    pub segment: String,
+    /// Counts from 0 within the segment.
+    pub revision: u32,
+    /// Nothing of it changes any more.
+    pub is_final: bool,
+    /// Begin of the segment's speech.
+    pub start: Pts,
+    /// End of what this revision covers.
+    pub end: Pts,
+    /// The words with a blank between them. A final with no words takes back what was shown before.
+    pub text: String,
+    /// In the order of speaking; stable ones first.
+    pub words: Vec<Word>,
+    /// ISO 639-1, where known.
+    pub language: Option<String>,
+    /// The words are an English translation of what is spoken.
+    pub translated: bool,
+    /// Who speaks; nobody tells yet.
+    pub speaker: Option<String>,
+    /// Channel of the sound, from 0; none while all channels are heard as one.
+    pub channel: Option<u32>,
+    /// Who heard it.
+    pub model: Arc<ModelId>,
+}
+
+/// One cue: a few lines to be shown from `start` to `end`. Comes in revisions until it is final; a later revision of the
+/// same cue replaces the earlier one on the screen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caption {
+    /// `<session>-cue-<number>`; cues are numbered in the order of showing.
+    pub cue: String,
+    /// Counts from 0 within the cue.
+    pub revision: u32,
+    /// When it is to appear.
+    pub start: Pts,
+    /// When it is to go, as far as known: never before the next cue's start is known to be later.
+    pub end: Pts,
+    /// What to show. Empty: the cue is taken back.
+    pub lines: Vec<String>,
+    /// It will not change any more.
+    pub is_final: bool,
+    /// ISO 639-1, where known.
+    pub language: Option<String>,
+    /// The segment that its words come from.
+    pub segment: String,
 }
 
 /// A stretch of a stream that was not analysed.

@@ -218,6 +218,47 @@ impl AudioChunk {
     }
 }
 
+/// A stretch of the stream as its source encoded it, in MPEG-TS (ISO/IEC 13818-1): pictures of H.264 and, where the source
+/// has it, AAC sound. Begins with a picture that needs no other, and can be played by itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MediaSegment {
+    /// The connection it came through.
+    pub session: SessionId,
+    /// Counts the segments of the session from 0, without holes.
+    pub number: u64,
+    /// Stream time of the picture shown first.
+    pub start: Pts,
+    /// From `start` to the start of the next segment: segments that follow each other have neither gap nor overlap.
+    pub duration: Duration,
+    /// When the first picture was captured; none for a recording that carries no date.
+    pub captured: Option<CaptureTime>,
+    /// Presentation time of the picture shown first, as it stands in `bytes`: ticks of 90 kHz, 33 bits, so that it begins
+    /// anew after 26.5 hours. Stream time 0 is [`Self::MPEGTS_AT_ZERO`].
+    pub mpegts: u64,
+    /// The transport stream, whole packets of 188 bytes.
+    pub bytes: Bytes,
+    /// True when it does not go on where the one before it ended: pictures are missing, the source's clock jumped, or its
+    /// encoding changed.
+    pub discontinuity: bool,
+    /// What is in it, as in RFC 6381: `avc1.64001f,mp4a.40.2`.
+    pub codecs: String,
+    /// Size of the pictures in pixels, where the source tells it.
+    pub size: Option<(u32, u32)>,
+}
+
+impl MediaSegment {
+    /// The presentation time in the transport stream, in ticks of 90 kHz, of stream time 0: ten seconds, so that what
+    /// begins a little before it needs no negative number.
+    pub const MPEGTS_AT_ZERO: u64 = 900_000;
+}
+
+impl fmt::Debug for MediaSegment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { session, number, start, duration, codecs, bytes, .. } = self;
+        write!(f, "MediaSegment({session}-{number} at {start} for {duration:?}, {codecs}, {} bytes)", bytes.len())
+    }
+}
+
 /// One of the tracks that a source turned out to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaDescription {
@@ -247,6 +288,10 @@ pub enum GapReason {
     Unreachable,
     /// What arrived could not be decoded.
     DecodeError,
+    /// Speech came faster than it could be transcribed; pictures were not affected.
+    SpeechOverload,
+    /// The model failed on this speech; pictures were not affected.
+    SpeechFailed,
 }
 
 impl GapReason {
@@ -257,6 +302,8 @@ impl GapReason {
             Self::Stalled => "stalled",
             Self::Unreachable => "unreachable",
             Self::DecodeError => "decode_error",
+            Self::SpeechOverload => "speech_overload",
+            Self::SpeechFailed => "speech_failed",
         }
     }
 }
@@ -314,6 +361,11 @@ pub trait MediaConsumer: Send + Sync {
     fn frame(&self, frame: Frame);
     /// One stretch of sound.
     fn audio(&self, chunk: AudioChunk);
+    /// One stretch of encoded media, for those who hand it on to players; in the order of the stream. Comes only when
+    /// segments were asked for, after `Playing` and before `Ended`. Never blocks.
+    fn segment(&self, segment: MediaSegment) {
+        drop(segment);
+    }
     /// A change of the stream's state. Never called from two threads at once.
     fn notice(&self, notice: Notice);
     /// The stream's counters, in which ingest enters what it decodes and leaves out.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use base::{
-    event::{Body, Detections, Event, Gap, Status, StreamState},
+    event::{Body, Caption, Detections, Event, Gap, Status, StreamState, Transcript},
     queue::WhenFull,
     time::Pts,
 };
@@ -37,6 +37,8 @@ pub struct ConsoleConfig {
     /// Readable only: at most one line about what is seen in this many seconds of stream time, for each stream.
     /// 0 shows every change. Default: 1.
     pub interval_secs: f64,
+    /// Readable only: how what is said is shown. Default: `transcripts`.
+    pub speech: Speech,
     /// The queue before this sink. Default when full: `drop_oldest`.
     pub queue: QueueConfig,
 }
@@ -50,6 +52,19 @@ pub enum Format {
     Readable,
     /// JSON Lines.
     Json,
+}
+
+/// How readable lines show what is said. Never word by word: a line appears once its text is final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Speech {
+    /// A line when somebody has finished speaking: all they said.
+    #[default]
+    Transcripts,
+    /// A line a caption cue, while they still speak: short, and sooner.
+    Captions,
+    /// Not at all.
+    None,
 }
 
 /// When to use colour.
@@ -67,7 +82,13 @@ pub enum Color {
 
 impl Default for ConsoleConfig {
     fn default() -> Self {
-        Self { format: Format::Readable, color: Color::Auto, interval_secs: 1.0, queue: QueueConfig::default() }
+        Self {
+            format: Format::Readable,
+            color: Color::Auto,
+            interval_secs: 1.0,
+            speech: Speech::Transcripts,
+            queue: QueueConfig::default(),
+        }
     }
 }
 
@@ -106,6 +127,7 @@ struct Console {
     format: Format,
     paint: Paint,
     interval: Duration,
+    speech: Speech,
     streams: BTreeMap<Arc<str>, Watched>,
     name_width: usize,
     n_shown: u64,
@@ -119,6 +141,7 @@ impl Console {
             format: config.format,
             paint: Paint { colored },
             interval: Duration::from_secs_f64(config.interval_secs),
+            speech: config.speech,
             streams: BTreeMap::new(),
             name_width: 0,
             n_shown: 0,
@@ -128,18 +151,24 @@ impl Console {
     /// The event's line without its end; none when there is nothing new to say.
     fn line(&mut self, event: &Event) -> Option<String> {
         let name: Arc<str> = event.stream.name.as_str().into();
-        let watched = self.streams.entry(Arc::clone(&name)).or_default();
-        let said = match &event.body {
+        // What is said is dated by when it began to be said.
+        let (at, said) = match &event.body {
             Body::Detections(detections) => {
+                let watched = self.streams.entry(Arc::clone(&name)).or_default();
                 let seen = watched.look(event, detections, self.interval)?;
-                seen.text(self.paint)
+                (event.pts, seen.text(self.paint))
             }
-            Body::Status(status) => status_text(status, self.paint),
-            Body::Gap(gap) => gap_text(gap, self.paint),
+            Body::Status(status) => (event.pts, status_text(status, self.paint)),
+            Body::Gap(gap) => (event.pts, gap_text(gap, self.paint)),
+            Body::Transcript(transcript) if self.speech == Speech::Transcripts => {
+                (transcript.start, transcript_text(transcript)?)
+            }
+            Body::Caption(caption) if self.speech == Speech::Captions => (caption.start, caption_text(caption)?),
+            Body::Transcript(_) | Body::Caption(_) => return None,
         };
         self.name_width = self.name_width.max(name.len()).min(MAX_NAME_WIDTH);
         let name = format!("{name:<0$}", self.name_width);
-        Some(format!("{}  {:>8}  {said}", self.paint.bold(&name), stream_time(event.pts)))
+        Some(format!("{}  {:>8}  {said}", self.paint.bold(&name), stream_time(at)))
     }
 }
 
@@ -294,6 +323,21 @@ fn gap_text(gap: &Gap, paint: Paint) -> String {
         text.push_str(&format!("  {detail}"));
     }
     text
+}
+
+/// What was said, once it is final; none while it may change and when there was nothing.
+fn transcript_text(transcript: &Transcript) -> Option<String> {
+    (transcript.is_final && !transcript.text.is_empty()).then(|| quoted(&transcript.text))
+}
+
+/// A final cue's lines on one line.
+fn caption_text(caption: &Caption) -> Option<String> {
+    (caption.is_final && !caption.lines.is_empty()).then(|| quoted(&caption.lines.join(" ")))
+}
+
+/// In quotation marks, without anything that a terminal would take for an order.
+fn quoted(text: &str) -> String {
+    format!("“{}”", text.replace(char::is_control, " "))
 }
 
 /// `12.4s`, `1:02.4`, `1:02:03.4`.

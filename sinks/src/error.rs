@@ -29,6 +29,22 @@ pub enum SinkError {
         /// The file.
         path: PathBuf,
     },
+    /// A caption file takes one stream, and a second one came.
+    #[error(
+        "{} holds the captions of stream {first}; {n_lost} of stream {second} and others were refused: \
+         write {{stream}} into `path` for a file a stream",
+        path.display()
+    )]
+    SecondStream {
+        /// The file.
+        path: PathBuf,
+        /// The stream in it.
+        first: String,
+        /// The next one that came.
+        second: String,
+        /// Captions refused.
+        n_lost: u64,
+    },
     /// Whoever read our output has gone (a closed pipe). No failure: nobody wants more.
     #[error("the reader of the output has gone")]
     Closed,

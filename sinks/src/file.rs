@@ -128,6 +128,7 @@ impl Configured for FileConfig {
             buffer: Vec::with_capacity(BUFFER_BYTES),
             flushed_at: context.clock.monotonic(),
             refused: false,
+            unsynced: false,
             n_published: 0,
             context,
         }))
@@ -148,13 +149,7 @@ impl Open {
     fn new(config: &FileConfig, existing: Existing, context: &BuildContext) -> Result<Self, SinkError> {
         let path = &config.path;
         let fail = |doing| move |cause| SinkError::Io { doing, path: path.clone(), cause };
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(|cause| SinkError::Io {
-                doing: "create directory",
-                path: parent.to_owned(),
-                cause,
-            })?;
-        }
+        make_parent(path)?;
         // A pipe or device can only be written.
         let regular = fs::metadata(path).map_or(true, |meta| meta.is_file() || meta.is_dir());
         let mut file = if regular {
@@ -208,14 +203,34 @@ impl Open {
     }
 }
 
+/// Makes the directories that lead to a file.
+pub(crate) fn make_parent(path: &Path) -> Result<(), SinkError> {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    let doing = "create directory";
+    fs::create_dir_all(parent).map_err(|cause| SinkError::Io { doing, path: parent.to_owned(), cause })
+}
+
 /// Makes the file end with a whole line: a last line without its newline gets one if it is whole JSON, and is taken off
-/// if it is not. Gives the number of bytes taken off.
+/// if it is the beginning of a record of ours. Gives the number of bytes taken off.
+///
+/// # Errors
+/// When the last line is something else: the file is not ours, and nothing of it is touched.
 fn repair(file: &mut File) -> io::Result<Option<u64>> {
     const STEP: u64 = 64 * 1024;
+    const LONGEST_LINE: u64 = 64 * 1024 * 1024;
+    const RECORD: &[u8] = br#"{"type":""#;
+    let not_ours = || {
+        let cause =
+            "its last line has no end and is no record of eyewitness; give another `path`, or `existing = \"replace\"`";
+        io::Error::new(io::ErrorKind::InvalidData, cause)
+    };
     let len = file.metadata()?.len();
     let mut tail: Vec<u8> = Vec::new();
     let mut from = len;
     while from > 0 && !tail.contains(&b'\n') {
+        if len - from > LONGEST_LINE {
+            return Err(not_ours());
+        }
         let n = STEP.min(from);
         from -= n;
         let mut chunk = vec![0; usize::try_from(n).map_err(io::Error::other)?];
@@ -233,6 +248,9 @@ fn repair(file: &mut File) -> io::Result<Option<u64>> {
         file.seek(SeekFrom::End(0))?;
         file.write_all(b"\n")?;
         return Ok(None);
+    }
+    if !last.starts_with(RECORD) && !RECORD.starts_with(last) {
+        return Err(not_ours());
     }
     let n_torn = last.len() as u64;
     file.set_len(len - n_torn)?;
@@ -252,6 +270,8 @@ struct JsonLines {
     flushed_at: Duration,
     /// The last write failed.
     refused: bool,
+    /// Written, but not yet known to be on the disk.
+    unsynced: bool,
     n_published: u64,
 }
 
@@ -275,19 +295,19 @@ impl JsonLines {
     }
 
     fn write_buffer(&mut self) -> Result<(), SinkError> {
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() && !self.unsynced {
             return Ok(());
         }
         let mut n_done = 0;
         let outcome = loop {
+            if n_done == self.buffer.len() {
+                break Ok(());
+            }
             match self.open.file.write(&self.buffer[n_done..]) {
                 Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => n_done += n,
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
                 Err(cause) => break Err(cause),
-            }
-            if n_done == self.buffer.len() {
-                break Ok(());
             }
         };
         let written = self.buffer.drain(..n_done);
@@ -296,7 +316,10 @@ impl JsonLines {
         self.open.n_bytes += n_done as u64;
         outcome.map_err(self.fail("write"))?;
         if self.config.durability == Durability::Disk && self.open.regular {
+            // Until it succeeds it is tried again at every flush.
+            self.unsynced = true;
             self.open.file.sync_data().map_err(self.fail("sync"))?;
+            self.unsynced = false;
         }
         Ok(())
     }

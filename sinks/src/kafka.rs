@@ -50,13 +50,27 @@ pub(crate) struct Kafka {
 /// Names of the topics.
 struct Topics {
     detections: String,
+    transcripts: String,
+    captions: String,
     status: String,
 }
 
 impl Topics {
+    fn new(prefix: &str) -> Self {
+        let topic = |kind| format!("{prefix}.{kind}");
+        Self {
+            detections: topic("detections"),
+            transcripts: topic("transcripts"),
+            captions: topic("captions"),
+            status: topic("status"),
+        }
+    }
+
     fn of(&self, body: &Body) -> &str {
         match body {
             Body::Detections(_) => &self.detections,
+            Body::Transcript(_) => &self.transcripts,
+            Body::Caption(_) => &self.captions,
             Body::Status(_) | Body::Gap(_) => &self.status,
         }
     }
@@ -76,10 +90,7 @@ impl Kafka {
         Ok(Self {
             name: name.to_owned(),
             brokers: config.brokers.join(","),
-            topics: Topics {
-                detections: format!("{}.detections", config.topic_prefix),
-                status: format!("{}.status", config.topic_prefix),
-            },
+            topics: Topics::new(&config.topic_prefix),
             client,
             producer,
             context,

@@ -14,12 +14,14 @@ use base::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub mod captions;
 pub mod console;
 mod error;
 pub mod file;
 pub mod kafka;
 #[cfg(test)]
 mod samples;
+pub mod vtt;
 pub mod wire;
 mod worker;
 
@@ -108,7 +110,7 @@ pub struct QueueSettings {
 pub struct QueueConfig {
     /// Events the queue holds at most. Default: 1024.
     pub capacity: Option<NonZeroUsize>,
-    /// What a full queue does with one more event. Default: `block` for `file` and `kafka`, `drop_oldest` for `console`.
+    /// What a full queue does with one more event. Default: `block`; `drop_oldest` for `console`.
     pub when_full: Option<WhenFullConfig>,
 }
 
@@ -184,6 +186,8 @@ registry! {
     File = file::FileConfig,
     /// Standard output, for people or as JSON Lines.
     Console = console::ConsoleConfig,
+    /// Captions as a WebVTT or SRT file.
+    Captions = captions::CaptionsConfig,
     /// Apache Kafka.
     Kafka = kafka::KafkaConfig,
 }
@@ -208,6 +212,14 @@ mod tests {
         let block = QueueSettings { capacity: 1024, when_full: WhenFull::Block };
         check(r#"{"type":"file","path":"x.jsonl"}"#, Ok(block));
         check(r#"{"type":"kafka","brokers":["localhost:9092"]}"#, Ok(block));
+        check(r#"{"type":"captions","path":"x.srt"}"#, Ok(block));
+        check(r#"{"type":"captions","path":"x.txt","format":"webvtt"}"#, Ok(block));
+        check(
+            r#"{"type":"captions","path":"x.txt"}"#,
+            Err("`format`: the extension of `path` is neither .vtt nor .srt"),
+        );
+        check(r#"{"type":"captions","path":"x.vtt","format":"ass"}"#, Err("expected `webvtt` or `srt`"));
+        check(r#"{"type":"captions","path":"/"}"#, Err("names no file"));
         check(r#"{"type":"console"}"#, Ok(QueueSettings { when_full: WhenFull::DropOldest, ..block }));
         check(
             r#"{"type":"file","path":"x","queue":{"capacity":7,"when_full":"drop_newest"}}"#,
@@ -216,7 +228,10 @@ mod tests {
         check(r#"{"type":"file","path":"x","queue":{"capacity":0}}"#, Err("nonzero"));
         check(r#"{"type":"file","path":"x","pth":"y"}"#, Err("unknown field `pth`"));
         check(r#"{"type":"file"}"#, Err("missing field `path`"));
-        check(r#"{"type":"kafak"}"#, Err("unknown variant `kafak`, expected one of `file`, `console`, `kafka`"));
+        check(
+            r#"{"type":"kafak"}"#,
+            Err("unknown variant `kafak`, expected one of `file`, `console`, `captions`, `kafka`"),
+        );
         check(r#"{"type":"kafka","brokers":[]}"#, Err("`brokers`"));
     }
 }

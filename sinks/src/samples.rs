@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use base::{
-    event::{Body, BoxInImage, Detection, Detections, Event, Gap, ModelId, Status, StreamState, TrackedObject},
+    event::{
+        Body, BoxInImage, Caption, Detection, Detections, Event, Gap, ModelId, Status, StreamState, TrackedObject,
+        Transcript, Word,
+    },
     media::{GapReason, MediaDescription, SessionId, SourceDescription, StreamInfo, StreamName},
     time::{CaptureTime, ClockQuality, Pts, Timestamp},
 };
@@ -63,6 +66,59 @@ pub(crate) fn gap(stream: &Arc<StreamInfo>, number: u64) -> Event {
         detail: Some("the server closed the connection".into()),
     });
     event(stream, number, body)
+}
+
+/// Revision `revision` of a segment that says `text`, one word every 300 ms from 3.4 s on; the last word is not stable
+/// unless it is final.
+pub(crate) fn transcript(stream: &Arc<StreamInfo>, revision: u32, text: &str, is_final: bool) -> Event {
+    let texts: Vec<&str> = text.split_whitespace().collect();
+    let at = |n: usize| Pts::from_millis(3400 + 300 * n as u64);
+    let word = |(n, text): (usize, &&str)| Word {
+        text: (*text).to_owned(),
+        start: at(n),
+        end: Pts::from_millis(at(n).millis() + 250),
+        confidence: 0.912_345_6,
+        stable: is_final || n + 1 < texts.len(),
+    };
+    let words: Vec<Word> = texts.iter().enumerate().map(word).collect();
+    let session = SessionId::derived([stream.name.as_str().as_bytes()]);
+    let body = Body::Transcript(Transcript {
+        segment: format!("{session}-segment-0"),
+        revision,
+        is_final,
+        start: at(0),
+        end: words.last().map_or(at(0), |word| word.end),
+        text: texts.join(" "),
+        words,
+        language: Some("en".into()),
+        translated: false,
+        speaker: None,
+        channel: None,
+        model: Arc::new(ModelId { name: "whisper-tiny.en".into(), version: "0a1b2c3d".into() }),
+    });
+    event(stream, 40 + u64::from(revision), body)
+}
+
+/// Cue `cue` with these lines, from `start_ms` to `end_ms`.
+pub(crate) fn caption(
+    stream: &Arc<StreamInfo>,
+    cue: u64,
+    span_ms: std::ops::Range<u64>,
+    lines: &[&str],
+    is_final: bool,
+) -> Event {
+    let session = SessionId::derived([stream.name.as_str().as_bytes()]);
+    let body = Body::Caption(Caption {
+        cue: format!("{session}-cue-{cue}"),
+        revision: 2,
+        start: Pts::from_millis(span_ms.start),
+        end: Pts::from_millis(span_ms.end),
+        lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+        is_final,
+        language: Some("en".into()),
+        segment: format!("{session}-segment-0"),
+    });
+    event(stream, cue, body)
 }
 
 /// Any event at a tenth of a second times `number`, captured at a known date.

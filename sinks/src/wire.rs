@@ -3,21 +3,24 @@
 //! Pure functions on the caller's thread. The only place where events meet serde. Names are never changed or taken
 //! away, only added; consumers ignore what they do not know.
 //!
-//! The keys of a record always stand in the same order and numbers are rounded (score 4 decimals, box 1 decimal), so
-//! that the same event is always the same bytes.
+//! The keys of a record always stand in the same order and numbers are rounded (score 4 decimals, confidence of a
+//! word 3, box 1), so that the same event is always the same bytes.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use base::{
-    event::{Body, Event, TrackedObject},
+    event::{Body, Event, ModelId, TrackedObject},
     media::MediaDescription,
     time::Timestamp,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 
+mod speech;
+pub use speech::{CaptionRecord, TranscriptRecord, WordRecord};
+
 /// Version of this wire format, in every record: `major.minor`. The minor grows when fields are added.
-pub const SPEC_VERSION: &str = "1.0";
+pub const SPEC_VERSION: &str = "1.1";
 
 /// Any record. The `type` field tells which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,12 @@ pub enum Record<'a> {
     /// A stretch of a stream that was not analysed.
     #[serde(borrow)]
     Gap(GapRecord<'a>),
+    /// The words of one stretch of speech.
+    #[serde(borrow)]
+    Transcript(TranscriptRecord<'a>),
+    /// One cue of captions.
+    #[serde(borrow)]
+    Caption(CaptionRecord<'a>),
 }
 
 /// The fields that every record has.
@@ -115,6 +124,12 @@ pub struct Model<'a> {
     /// First 8 hexadecimal digits of the SHA-256 of its weights.
     #[serde(borrow)]
     pub version: Cow<'a, str>,
+}
+
+impl<'a> From<&'a ModelId> for Model<'a> {
+    fn from(model: &'a ModelId) -> Self {
+        Self { name: Cow::from(&model.name), version: Cow::from(&model.version) }
+    }
 }
 
 /// One object in one frame.
@@ -221,6 +236,10 @@ pub enum Reason {
     Unreachable,
     /// What arrived could not be decoded.
     DecodeError,
+    /// Speech came faster than it could be transcribed; pictures were not affected.
+    SpeechOverload,
+    /// The speech model failed; pictures were not affected.
+    SpeechFailed,
 }
 
 /// One event as one JSON object, without a newline. `published_at` is left out when none.
@@ -253,7 +272,7 @@ pub fn record(event: &Event, published_at: Option<Timestamp>) -> Record<'_> {
         Body::Detections(d) => Record::Detections(DetectionsRecord {
             envelope,
             frame: Frame { width: d.width, height: d.height, index: d.index },
-            model: Model { name: Cow::from(&d.model.name), version: Cow::from(&d.model.version) },
+            model: Model::from(&*d.model),
             objects: d.objects.iter().map(object).collect(),
         }),
         Body::Status(s) => Record::Status(StatusRecord {
@@ -273,6 +292,8 @@ pub fn record(event: &Event, published_at: Option<Timestamp>) -> Record<'_> {
             n_frames_dropped: g.n_frames_dropped,
             detail: g.detail.as_deref().map(Cow::from),
         }),
+        Body::Transcript(t) => Record::Transcript(speech::transcript(envelope, t)),
+        Body::Caption(c) => Record::Caption(speech::caption(envelope, c)),
     }
 }
 
@@ -319,7 +340,7 @@ macro_rules! same_words {
 same_words! {
     base::time::ClockQuality => Clock { Ntp, Container, Arrival };
     base::event::StreamState => State { Playing, Interrupted, Ended, Failed, Stopped };
-    base::media::GapReason => Reason { SourceLost, Stalled, Unreachable, DecodeError };
+    base::media::GapReason => Reason { SourceLost, Stalled, Unreachable, DecodeError, SpeechOverload, SpeechFailed };
 }
 
 /// The JSON Schemas of all records: file name and text, ready to be written under `docs/ref/schema`.
@@ -328,6 +349,8 @@ pub fn schemas() -> Vec<(&'static str, String)> {
         ("detections.schema.json", schema::<DetectionsRecord<'_>>("detections")),
         ("status.schema.json", schema::<StatusRecord<'_>>("status")),
         ("gap.schema.json", schema::<GapRecord<'_>>("gap")),
+        ("transcript.schema.json", schema::<TranscriptRecord<'_>>("transcript")),
+        ("caption.schema.json", schema::<CaptionRecord<'_>>("caption")),
     ]
 }
 

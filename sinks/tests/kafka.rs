@@ -61,6 +61,18 @@ fn events(names: &[&str], n_frames: u64) -> Vec<Event> {
     events
 }
 
+/// Somebody speaks: three revisions of what was said, and two cues.
+fn speech(name: &str) -> Vec<Event> {
+    let stream = samples::stream(name);
+    vec![
+        samples::transcript(&stream, 0, "and so", false),
+        samples::caption(&stream, 0, 3400..4800, &["and so"], false),
+        samples::transcript(&stream, 1, "and so my fellow", false),
+        samples::caption(&stream, 1, 3400..4800, &["and so my fellow", "Americans"], true),
+        samples::transcript(&stream, 2, "and so my fellow Americans", true),
+    ]
+}
+
 fn schema_of(kind: &str) -> jsonschema::Validator {
     let (_, text) = wire::schemas().into_iter().find(|(file, _)| file.starts_with(kind)).expect("schema");
     jsonschema::validator_for(&serde_json::from_str(&text).expect("json")).expect("schema")
@@ -89,7 +101,7 @@ fn is_detections(event: &Event) -> bool {
 }
 
 fn is_status(event: &Event) -> bool {
-    !is_detections(event)
+    matches!(event.body.kind(), "status" | "gap")
 }
 
 #[test]
@@ -97,18 +109,25 @@ fn records_arrive_whole_and_in_order() {
     let broker = Broker::start();
     for compression in ["none", "snappy", "lz4", "zstd"] {
         let config = config(&[broker.address()], json!({ "compression": compression, "topic_prefix": compression }));
-        let sent = events(&["front-door", "yard", "gate"], 200);
+        let mut sent = events(&["front-door", "yard", "gate"], 200);
+        sent.extend(speech("yard"));
         let report = send(&config, sent.clone(), PATIENCE, |_| ());
-        assert_eq!((report.n_published, report.n_failed), (606, 0), "{report:?}");
+        assert_eq!((report.n_published, report.n_failed), (611, 0), "{report:?}");
         let topics: Vec<(&str, u64)> = report.topics.iter().map(|(t, c)| (t.as_str(), c.n_delivered)).collect();
-        let (detections, status) = (format!("{compression}.detections"), format!("{compression}.status"));
-        assert_eq!(topics, [(&*detections, 600), (&*status, 6)]);
+        let topic = |kind: &str| format!("{compression}.{kind}");
+        let (captions, transcripts) = (topic("captions"), topic("transcripts"));
+        let (detections, status) = (topic("detections"), topic("status"));
+        assert_eq!(topics, [(&*captions, 2), (&*detections, 600), (&*status, 6), (&*transcripts, 3)]);
 
         let detections = broker.consume(&detections, 600, PATIENCE);
         check_order(&detections, &sent, is_detections);
         let status = broker.consume(&status, 6, PATIENCE);
         check_order(&status, &sent, is_status);
-        for record in detections.iter().chain(&status) {
+        let transcripts = broker.consume(&transcripts, 3, PATIENCE);
+        check_order(&transcripts, &sent, |event| event.body.kind() == "transcript");
+        let captions = broker.consume(&captions, 2, PATIENCE);
+        check_order(&captions, &sent, |event| event.body.kind() == "caption");
+        for record in detections.iter().chain(&status).chain(&transcripts).chain(&captions) {
             check_record(record);
         }
         let homes: BTreeSet<(&str, i64)> = detections.iter().map(|r| (r.key.as_str(), r.partition)).collect();

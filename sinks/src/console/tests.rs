@@ -52,6 +52,25 @@ fn readable_lines() {
     check(&[samples::detections(&door, 0, &many)], "front-door      0.0s  11 person  #1 #2 #3 #4 #5 #6 #7 #8 +3\n");
 }
 
+#[test]
+fn what_is_said_is_shown_once_it_is_final() {
+    let door = samples::stream("front-door");
+    let events = [
+        samples::transcript(&door, 0, "and so", false),
+        samples::caption(&door, 0, 3400..4000, &["and so"], false),
+        samples::caption(&door, 0, 3400..4800, &["and so my fellow", "Americans\x1b[31m"], true),
+        samples::caption(&door, 1, 5000..6000, &[], true),
+        samples::transcript(&door, 1, "and so my fellow Americans", true),
+        samples::transcript(&door, 2, "", true),
+    ];
+    let check = |speech, expected: &str| {
+        assert_eq!(shown(&ConsoleConfig { speech, ..ConsoleConfig::default() }, false, &events), expected);
+    };
+    check(Speech::Transcripts, "front-door      3.4s  “and so my fellow Americans”\n");
+    check(Speech::Captions, "front-door      3.4s  “and so my fellow Americans [31m”\n");
+    check(Speech::None, "");
+}
+
 /// Classes with their tracks.
 type Objects<'a> = &'a [(&'a str, Option<u64>)];
 

@@ -62,7 +62,7 @@ fn a_torn_last_line_is_repaired() {
     check("", &[0, 1, 8]);
     check("{", &[0, 1, 8]);
     check(r#"{"type":"detections","id":"x-1","spec"#, &[0, 1, 8]);
-    check(&format!("{{\"id\":\"{}", "x".repeat(200_000)), &[0, 1, 8]);
+    check(&format!("{{\"type\":\"{}", "x".repeat(200_000)), &[0, 1, 8]);
     // Whole but for its newline: kept.
     let whole = wire::encode(&samples::detections(&samples::stream("d"), 2, &[]), None);
     check(&whole, &[0, 1, 2, 8]);
@@ -76,9 +76,22 @@ fn a_torn_last_line_is_repaired() {
 fn a_file_of_one_torn_line_becomes_empty() {
     let dir = tempfile::tempdir().expect("dir");
     let config = FileConfig::new(dir.path().join("e.jsonl"));
-    fs::write(&config.path, "{\"torn").expect("write");
+    fs::write(&config.path, "{\"type\":\"torn").expect("write");
     write(&config, &ManualClock::new(), 1, 2);
     assert_eq!(numbers(&config.path), [1]);
+}
+
+#[test]
+fn a_file_of_somebody_else_is_left_alone() {
+    for theirs in ["name,age\nanna,3", "{\"id\":\"x", "\0\0\0", "[1, 2"] {
+        let dir = tempfile::tempdir().expect("dir");
+        let config = FileConfig::new(dir.path().join("theirs"));
+        fs::write(&config.path, theirs).expect("write");
+        let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Omitted };
+        let error = config.build("out", context).err().expect(theirs).to_string();
+        assert!(error.contains("no record of eyewitness") && error.contains("theirs"), "{error}");
+        assert_eq!(fs::read_to_string(&config.path).expect("read"), theirs);
+    }
 }
 
 #[test]
@@ -208,6 +221,7 @@ fn goes_on_at_the_very_byte_after_a_refused_write() {
         buffer: Vec::new(),
         flushed_at: Duration::ZERO,
         refused: false,
+        unsynced: false,
         n_published: 0,
         context,
     };

@@ -19,7 +19,8 @@ use crate::{BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkErro
 pub struct KafkaConfig {
     /// Addresses of one or more brokers of the cluster. Example: `["kafka-1:9092", "kafka-2:9092"]`.
     pub brokers: Vec<String>,
-    /// Beginning of the topics' names: `<prefix>.detections`, `<prefix>.status`. Default: `eyewitness`.
+    /// Beginning of the topics' names: `<prefix>.detections`, `<prefix>.transcripts`, `<prefix>.captions`,
+    /// `<prefix>.status`. Default: `eyewitness`.
     #[serde(default = "default_topic_prefix")]
     pub topic_prefix: String,
     /// Compression of batches of records. Default: `lz4`.

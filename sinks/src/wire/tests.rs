@@ -21,6 +21,10 @@ fn every_kind() -> Vec<(&'static str, Event)> {
         ("status", samples::playing(&stream)),
         ("status", samples::status(&stream, 4, base::event::StreamState::Failed, "no such file")),
         ("gap", samples::gap(&stream, 5)),
+        ("transcript", samples::transcript(&stream, 3, "and so my fellow Americans", false)),
+        ("transcript", samples::transcript(&stream, 4, "", true)),
+        ("caption", samples::caption(&stream, 1, 3400..4800, &["and so my fellow", "\"Americans\""], true)),
+        ("caption", samples::caption(&stream, 1, 3400..4800, &[], false)),
     ]
 }
 
@@ -37,7 +41,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.0","stream":"front-door","#,
+                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.1","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":12000,"captured_at":"2026-09-21T14:13:32.123Z","#,
                 r#""clock":"ntp","frame":{{"width":768,"height":576,"index":120}},"#,
                 r#""model":{{"name":"ssdlite-mbv2","version":"b42166a4"}},"#,
@@ -51,7 +55,7 @@ fn exact_bytes() {
         Some(1_790_000_001_000),
         &format!(
             concat!(
-                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.0","stream":"front-door","#,
+                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.1","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":0,"captured_at":"2026-09-21T14:13:20.123Z","#,
                 r#""clock":"ntp","published_at":"2026-09-21T14:13:21.000Z","state":"playing","detail":null,"#,
                 r#""source":{{"video":{{"codec":"h264","width":768,"height":576}},"audio":{{"codec":"aac"}}}}}}"#
@@ -66,7 +70,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.0","stream":"front-door","#,
+                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.1","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":500,"captured_at":null,"clock":"none","#,
                 r#""from_pts_ms":12000,"to_pts_ms":19500,"reason":"source_lost","n_frames_dropped":null,"#,
                 r#""detail":"the server closed the connection"}}"#
@@ -74,6 +78,49 @@ fn exact_bytes() {
             session
         ),
     );
+    check(
+        samples::transcript(&stream, 3, "and so", false),
+        None,
+        &format!(
+            concat!(
+                r#"{{"type":"transcript","id":"{0}-transcript-43","specversion":"1.1","stream":"front-door","#,
+                r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":4300,"captured_at":"2026-09-21T14:13:24.423Z","#,
+                r#""clock":"ntp","segment":"{0}-segment-0","revision":3,"final":false,"start_ms":3400,"end_ms":3950,"#,
+                r#""text":"and so","words":["#,
+                r#"{{"text":"and","start_ms":3400,"end_ms":3650,"confidence":0.912,"stable":true}},"#,
+                r#"{{"text":"so","start_ms":3700,"end_ms":3950,"confidence":0.912,"stable":false}}],"#,
+                r#""language":"en","translated":false,"speaker":null,"channel":null,"#,
+                r#""model":{{"name":"whisper-tiny.en","version":"0a1b2c3d"}}}}"#
+            ),
+            session
+        ),
+    );
+    check(
+        samples::caption(&stream, 1, 3400..4800, &["and so my fellow", "Americans"], true),
+        None,
+        &format!(
+            concat!(
+                r#"{{"type":"caption","id":"{0}-caption-1","specversion":"1.1","stream":"front-door","#,
+                r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":100,"captured_at":"2026-09-21T14:13:20.223Z","#,
+                r#""clock":"ntp","cue":"{0}-cue-1","revision":2,"start_ms":3400,"end_ms":4800,"#,
+                r#""lines":["and so my fellow","Americans"],"final":true,"segment":"{0}-segment-0","language":"en"}}"#
+            ),
+            session
+        ),
+    );
+}
+
+#[test]
+fn every_reason_has_its_word() {
+    use base::media::GapReason::{DecodeError, SourceLost, SpeechFailed, SpeechOverload, Stalled, Unreachable};
+    for reason in [SourceLost, Stalled, Unreachable, DecodeError, SpeechOverload, SpeechFailed] {
+        let mut event = samples::gap(&samples::stream("d"), 1);
+        let Body::Gap(gap) = &mut event.body else { unreachable!("a gap") };
+        gap.reason = reason;
+        let value: Value = serde_json::from_str(&encode(&event, None)).expect("json");
+        assert_eq!(value["reason"], reason.as_str());
+        assert!(validator("gap").is_valid(&value), "{value}");
+    }
 }
 
 #[test]
@@ -112,7 +159,15 @@ fn wrong_records_do_not_fit() {
     check("status", "/source/video/codec", json!(null));
     check("gap", "/reason", json!("boredom"));
     check("gap", "/to_pts_ms", json!("19500"));
-    for kind in ["detections", "status", "gap"] {
+    check("transcript", "/words/0/confidence", json!(1.5));
+    check("transcript", "/words/0/stable", json!("yes"));
+    check("transcript", "/final", json!(null));
+    check("transcript", "/revision", json!(-1));
+    check("transcript", "/model/version", json!(7));
+    check("caption", "/lines", json!("and so"));
+    check("caption", "/lines/0", json!(null));
+    check("caption", "/end_ms", json!("4800"));
+    for kind in ["detections", "status", "gap", "transcript", "caption"] {
         let value = good(kind);
         for key in value.as_object().expect("object").keys() {
             let mut without = value.clone();
