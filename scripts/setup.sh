@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets this machine up: Debian packages, Rust, ONNX Runtime; for tests also Kafka, kcat and Python tools; for lint cargo-deny and typos.
+# Sets this machine up: Debian packages, Rust, ONNX Runtime; for tests also Kafka, kcat, two speech models, a browser, a player and Python tools; for lint cargo-deny and typos.
 # usage: scripts/setup.sh [run|test|lint]...     Idempotent: what is there is left alone, so a second run takes seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,6 +9,8 @@ DATA="${XDG_DATA_HOME:-$HOME/.local/share}/eyewitness"
 ORT_VERSION=1.31.1
 CARGO_DENY_VERSION=0.20.2
 TYPOS_VERSION=1.52.0
+WEBVTT_VERSION=0.6.0
+WEBSOCKETS_VERSION=17.4
 mkdir -p "$CACHE" "$DATA/lib"
 export PATH="$HOME/.cargo/bin:$PATH"
 
@@ -20,7 +22,7 @@ BUILD_PACKAGES=(build-essential clang libclang-dev cmake pkg-config curl ca-cert
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev libgstrtspserver-1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice gstreamer1.0-x gstreamer1.0-rtsp glib-networking)
-TEST_PACKAGES=(default-jdk-headless maven kcat openssl)
+TEST_PACKAGES=(default-jdk-headless maven kcat openssl chromium ffmpeg)
 
 packages() {
   local missing=() p
@@ -90,6 +92,38 @@ onnxruntime() {
 
 kafka() { scripts/kafka/fetch.sh; }
 
+# Those that the tests need and that are not part of the program.
+models() { scripts/models.sh whisper-tiny.en-cpp whisper-base; }
+
+# hls.js and the driver of the browser, exactly as tests/browser/package-lock.json pins them.
+browser() {
+  # Where Node.js comes from elsewhere, npm is with it.
+  command -v npm >/dev/null || packages nodejs npm
+  local dir="$CACHE/browser" from=tests/browser
+  if ! cmp -s "$from/package-lock.json" "$dir/package-lock.json" || [ ! -e "$dir/node_modules/.complete" ]; then
+    say "browser tests: fetching hls.js and playwright-core (6 MB)"
+    mkdir -p "$dir"
+    rm -rf "$dir/node_modules"
+    cp "$from/package.json" "$from/package-lock.json" "$dir/"
+    npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --loglevel=error >"$dir/npm.log" 2>&1 \
+      || { tail -n 20 "$dir/npm.log" >&2; rm -f "$dir/package-lock.json"; die "npm failed: is the network up? The whole log is in $dir/npm.log"; }
+    touch "$dir/node_modules/.complete"
+  fi
+  say "browser tests: $dir"
+}
+
+# Python tools that check us from outside.
+test_venv() {
+  local want="webvtt-py==$WEBVTT_VERSION websockets==$WEBSOCKETS_VERSION" dir="$CACHE/test-venv"
+  if [ "$(cat "$dir/.pinned" 2>/dev/null)" != "$want" ]; then
+    say "Python test tools: fetching $want"
+    # shellcheck disable=SC2086
+    python3 -m venv "$dir" && "$dir/bin/pip" install --quiet --disable-pip-version-check $want && echo "$want" >"$dir/.pinned" \
+      || die "the Python test tools could not be fetched"
+  fi
+  say "Python test tools: $want"
+}
+
 cargo_deny() {
   if [ "$("$CACHE/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ]; then
     say "cargo-deny $CARGO_DENY_VERSION: building (3 to 6 minutes, once)"
@@ -114,7 +148,7 @@ typos() {
 for goal in "$@"; do
   case "$goal" in
     run)  packages "${BUILD_PACKAGES[@]}"; rust; onnxruntime ;;
-    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka ;;
+    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv ;;
     lint) packages "${BUILD_PACKAGES[@]}"; rust; cargo_deny; typos ;;
     *) die "unknown goal '$goal': run, test or lint" ;;
   esac

@@ -11,7 +11,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 pub fn init(filter: &str, json: bool) -> anyhow::Result<()> {
     // The libraries below are talkative, and what matters of it is told by us; who wants to read them names them:
     // `info,gstreamer=info,ort=info`.
-    let filter = EnvFilter::try_new(format!("ort=warn,gstreamer=error,{filter}")).map_err(|e| {
+    let filter = EnvFilter::try_new(format!("ort=warn,whisper_rs=warn,gstreamer=error,{filter}")).map_err(|e| {
         anyhow::anyhow!("`{filter}` is no log filter ({e}); write a level such as info, or info,ingest=debug")
     })?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);

@@ -45,24 +45,26 @@ pub enum InferenceError {
         known: String,
     },
     /// The model is known, but its weights are not on this machine.
-    #[error("weights of model `{name}` are not here: looked at {looked}; run `eyewitness models pull {name}{hint}`")]
+    #[error("weights of model `{name}` are not here: looked at {looked}; run {remedy}")]
     WeightsMissing {
         /// The model.
         name: String,
-        /// The places, separated by commas.
+        /// The places of the missing files, separated by commas.
         looked: String,
-        /// ` --from FILE|DIR|URL` where the manifest names no address.
-        hint: &'static str,
+        /// The commands that help.
+        remedy: String,
     },
     /// `pull` was given no source and the manifest names none.
     #[error(
-        "model `{name}` has no address to pull {file} from (origin: {origin}); give one: `eyewitness models pull {name} --from FILE|DIR|URL`"
+        "model `{name}` has no address to pull {file} from (origin: {origin}); {recipe}give one: `eyewitness models pull {name} --from FILE|DIR|URL`"
     )]
     NoSource {
         /// The model.
         name: String,
-        /// The weights' file name.
+        /// The weights' file names, separated by commas.
         file: String,
+        /// ``make it with `...` in a checkout of the source, or `` or nothing.
+        recipe: String,
         /// Where the weights come from, in words.
         origin: String,
     },
@@ -87,6 +89,16 @@ pub enum InferenceError {
         from: String,
         /// Why.
         cause: String,
+    },
+    /// A model of several files was to be pulled from a single one.
+    #[error("model `{name}` has several files ({files}): name the folder that holds them, not {from}")]
+    SeveralFiles {
+        /// The model.
+        name: String,
+        /// Their names, separated by commas.
+        files: String,
+        /// What was named.
+        from: String,
     },
     /// A file of the model store cannot be read or written.
     #[error("{action} {path}: {source}")]
@@ -150,6 +162,26 @@ pub enum InferenceError {
         /// From ONNX Runtime.
         cause: String,
     },
+    /// whisper.cpp refused the weights or failed on a run.
+    #[error("model `{name}`: whisper.cpp: {cause}")]
+    WhisperCpp {
+        /// The model.
+        name: String,
+        /// From whisper.cpp, or what its file lacks.
+        cause: String,
+    },
+    /// This processor lacks instructions that whisper.cpp is built with.
+    #[error(
+        "model `{name}` needs a processor with {needed}, this one lacks {lacking}; use a model that runs on ONNX Runtime"
+    )]
+    Processor {
+        /// The model.
+        name: String,
+        /// All that are needed.
+        needed: String,
+        /// Those that are not there.
+        lacking: String,
+    },
     /// A frame does not have the picture that [`crate::engine::Engine::picture_request`] asks for.
     #[error("picture of {found} does not fit the model's input: expected {expected}")]
     WrongPicture {
@@ -157,6 +189,24 @@ pub enum InferenceError {
         expected: String,
         /// The frame's.
         found: String,
+    },
+    /// A stream's language is none that the speech model knows.
+    #[error("model `{name}` knows no language `{language}`; it knows {known}, or write `auto`")]
+    UnknownLanguage {
+        /// The model.
+        name: String,
+        /// What was asked for.
+        language: String,
+        /// Its languages, separated by commas.
+        known: String,
+    },
+    /// A translation is asked of a model of one language.
+    #[error(
+        "model `{name}` cannot translate: it knows one language only; take a multilingual one such as `whisper-base`"
+    )]
+    CannotTranslate {
+        /// The model.
+        name: String,
     },
     /// The operating system gave no thread.
     #[error("cannot start thread {name}: {source}")]

@@ -6,8 +6,16 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use base::media::{Fit, PictureRequest, PixelFormat};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
-use crate::{InferenceError, layout::OutputLayout};
+pub use self::{
+    files::{ModelFile, Role},
+    transcribe::{KnownLanguages, Languages, SpeechEngine, Transcribe, WHISPER99},
+};
+use crate::{InferenceError, engine::hex, layout::OutputLayout};
+
+mod files;
+mod transcribe;
 
 /// Everything needed to run a model, besides its weights.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -17,18 +25,25 @@ pub struct Manifest {
     pub name: String,
     /// What it does.
     pub task: Task,
-    /// File name of the weights (ONNX), without folders, e.g. `yolox_nano.onnx`. Beside the manifest or in the store.
-    pub file: String,
-    /// SHA-256 of the weights, 64 hexadecimal digits.
-    pub sha256: String,
-    /// Size of the weights in bytes; shown before a download.
-    pub bytes: Option<u64>,
+    /// For a model of one file: its name, without folders, e.g. `yolox_nano.onnx`. Beside the manifest or in the store.
+    pub(crate) file: Option<String>,
+    /// For a model of one file: its SHA-256, 64 hexadecimal digits.
+    pub(crate) sha256: Option<String>,
+    /// For a model of one file: its size in bytes; shown before a download.
+    pub(crate) bytes: Option<u64>,
+    /// The files of a model that has several. [`Manifest::parse`] puts the only file of the others here too, so that whoever
+    /// reads a manifest looks here alone.
+    #[serde(default)]
+    pub files: Vec<ModelFile>,
     /// SPDX identifier of the weights' licence, e.g. `Apache-2.0`.
     pub licence: String,
     /// Where the weights come from, in words: package and version, repository, paper.
     pub origin: String,
-    /// Address from which `eyewitness models pull` fetches the weights; checked against `sha256`.
+    /// Address from which `eyewitness models pull` fetches the weights (for several files: the folder that holds them);
+    /// checked against `sha256`.
     pub url: Option<String>,
+    /// For weights that no address has: the command that makes them, run in a checkout of the program's source.
+    pub recipe: Option<String>,
     /// The picture that goes in. Needed for task `detect`, absent otherwise.
     pub input: Option<Input>,
     /// The tensors that come out. Needed for task `detect`, absent otherwise.
@@ -38,6 +53,8 @@ pub struct Manifest {
     /// Scores and overlaps from which on a detection counts.
     #[serde(default)]
     pub thresholds: Thresholds,
+    /// How speech is transcribed. Needed for task `transcribe`, absent otherwise.
+    pub transcribe: Option<Transcribe>,
 }
 
 /// What a model does.
@@ -48,6 +65,8 @@ pub enum Task {
     Detect,
     /// Tells speech from other sound.
     Vad,
+    /// Turns speech into words.
+    Transcribe,
 }
 
 impl Task {
@@ -56,6 +75,7 @@ impl Task {
         match self {
             Self::Detect => "detect",
             Self::Vad => "vad",
+            Self::Transcribe => "transcribe",
         }
     }
 }
@@ -263,9 +283,23 @@ impl Manifest {
     /// [`InferenceError::BadManifest`], with line and key.
     pub fn parse(shown: &str, text: &str) -> Result<Self, InferenceError> {
         let bad = |cause: String| InferenceError::BadManifest { path: shown.to_owned(), cause };
-        let manifest: Self = toml::from_str(text).map_err(|e| bad(e.to_string().trim_end().to_owned()))?;
+        let mut manifest: Self = toml::from_str(text).map_err(|e| bad(e.to_string().trim_end().to_owned()))?;
+        manifest.gather_files().map_err(bad)?;
         manifest.check().map_err(bad)?;
         Ok(manifest)
+    }
+
+    /// Moves the only file of a one-file model to the others' place.
+    fn gather_files(&mut self) -> Result<(), String> {
+        match (self.file.take(), self.sha256.take(), self.bytes.take()) {
+            (None, None, None) => Ok(()),
+            _ if !self.files.is_empty() => Err("expected either file, sha256 and bytes, or [[files]]".into()),
+            (Some(file), Some(sha256), bytes) => {
+                self.files.push(ModelFile { role: Role::Weights, file, sha256, bytes });
+                Ok(())
+            }
+            _ => Err("expected both file and sha256".into()),
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -273,21 +307,66 @@ impl Manifest {
         if !self.name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !self.name.chars().all(plain) {
             return Err(format!("name = {:?}: use lower-case letters, digits, `.`, `_` and `-`", self.name));
         }
-        if self.file.is_empty() || self.file.contains(['/', '\\']) || self.file.starts_with('.') {
-            return Err(format!("file = {:?}: expected a file name without folders", self.file));
+        let task = format!("task = {:?}", self.task.as_str());
+        let pictures = (&self.input, &self.output, &self.labels);
+        match (self.task, &self.transcribe) {
+            (Task::Transcribe, Some(transcribe)) => {
+                if !matches!(pictures, (None, None, None)) {
+                    return Err(format!("{task} takes no [input], [output] or labels"));
+                }
+                transcribe.check()?;
+                let engine = format!("engine = {:?}", transcribe.engine.as_str());
+                return files::check_roles(&self.files, transcribe.engine.roles(), &engine);
+            }
+            (Task::Transcribe, None) => return Err(format!("{task} needs [transcribe]")),
+            (_, Some(_)) => return Err(format!("{task} takes no [transcribe]")),
+            (_, None) => files::check_roles(&self.files, &[Role::Weights], &task)?,
         }
-        if self.sha256.len() != 64 || !self.sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
-            return Err("sha256: expected 64 lower-case hexadecimal digits".into());
-        }
-        match (self.task, &self.input, &self.output, &self.labels) {
-            (Task::Detect, Some(input), Some(_), Some(labels)) => {
+        match (self.task, pictures) {
+            (Task::Detect, (Some(input), Some(_), Some(labels))) => {
                 check_input(input)?;
                 self.check_classes(&labels.names())
             }
-            (Task::Detect, ..) => Err("task = \"detect\" needs [input], [output] and labels".into()),
-            (Task::Vad, None, None, None) => Ok(()),
-            (Task::Vad, ..) => Err("task = \"vad\" takes no [input], [output] or labels: its tensors are fixed".into()),
+            (Task::Detect, _) => Err(format!("{task} needs [input], [output] and labels")),
+            (_, (None, None, None)) => Ok(()),
+            _ => Err(format!("{task} takes no [input], [output] or labels: its tensors are fixed")),
         }
+    }
+
+    /// The file of a role.
+    pub fn file(&self, role: Role) -> Option<&ModelFile> {
+        self.files.iter().find(|f| f.role == role)
+    }
+
+    /// Size of all files in bytes, where the manifest tells it.
+    pub fn bytes(&self) -> Option<u64> {
+        self.files.iter().map(|f| f.bytes).sum()
+    }
+
+    /// Eight hexadecimal digits that change when the weights do: the first of the only file's SHA-256, or of the SHA-256 of
+    /// all files' SHA-256 digits in the manifest's order.
+    pub fn version(&self) -> String {
+        let mut sum = match &self.files[..] {
+            [only] => only.sha256.clone(),
+            files => {
+                let all = files.iter().fold(Sha256::new(), |hash, f| hash.chain_update(&f.sha256));
+                hex(&all.finalize())
+            }
+        };
+        sum.truncate(8);
+        sum
+    }
+
+    /// The part that a transcriber needs.
+    ///
+    /// # Errors
+    /// [`InferenceError::WrongTask`] for any other task.
+    pub fn transcriber(&self) -> Result<&Transcribe, InferenceError> {
+        self.transcribe.as_ref().ok_or_else(|| InferenceError::WrongTask {
+            name: self.name.clone(),
+            expected: Task::Transcribe.as_str(),
+            found: self.task.as_str(),
+        })
     }
 
     fn check_classes(&self, names: &[Arc<str>]) -> Result<(), String> {
@@ -376,66 +455,4 @@ const COCO80: [&str; 80] = [
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-name = "m"
-task = "detect"
-file = "m.onnx"
-sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
-licence = "MIT"
-origin = "a test"
-labels = ["person", "car"]
-[input]
-width = 64
-height = 32
-[output]
-layout = "yolov8"
-[thresholds]
-per_class = { car = 0.3 }
-"#;
-
-    #[test]
-    fn defaults() {
-        let manifest = Manifest::parse("m.toml", GOOD).expect("good");
-        let input = manifest.input.clone().expect("input");
-        assert_eq!((input.color, input.range, input.fit, input.axes), Default::default());
-        assert_eq!((input.mean, input.std), ([0.0; 3], [1.0; 3]));
-        assert_eq!(manifest.thresholds.score, 0.4);
-        let coco = Manifest::parse("m.toml", &GOOD.replace("[\"person\", \"car\"]", "\"coco80\"")).expect("coco");
-        let names = coco.labels.expect("labels").names();
-        assert_eq!((names.len(), &*names[0], &*names[79]), (80, "person", "toothbrush"));
-    }
-
-    #[test]
-    fn mistakes_are_named_with_file_and_key() {
-        let check = |from: &str, to: &str, expected: &str| {
-            let text = GOOD.replace(from, to);
-            assert_ne!(text, GOOD, "{from}");
-            let error = Manifest::parse("m.toml", &text).expect_err(expected).to_string();
-            assert!(error.starts_with("manifest m.toml: ") && error.contains(expected), "{error}");
-        };
-        check("width", "widht", "unknown field `widht`");
-        check("width = 64", "width = 0", "input.width = 0: expected 1 to 4096");
-        check(
-            "height = 32",
-            "height = 32\nmultiple_of = 64",
-            "input.height = 32: expected a multiple of multiple_of = 64",
-        );
-        check("height = 32", "height = 32\nstd = [1.0, 0.0, 1.0]", "std not zero");
-        check("\"yolov8\"", "\"yolov9000\"", "unknown variant `yolov9000`");
-        check("m.onnx", "../m.onnx", "expected a file name without folders");
-        check("\"m\"", "\"M x\"", "use lower-case letters");
-        check("000\"", "00g\"", "expected 64 lower-case hexadecimal digits");
-        check("licence = \"MIT\"", "", "missing field `licence`");
-        check("\"car\"]", "\"person\"]", "\"person\" stands there twice");
-        check("[\"person\", \"car\"]", "[]", "expected at least one");
-        check("[\"person\", \"car\"]", "\"coco81\"", "labels");
-        check("{ car = 0.3 }", "{ cat = 0.3 }", "thresholds.per_class.cat: no such label");
-        check("{ car = 0.3 }", "{ car = 1.3 }", "car = 1.3: expected 0 to 1");
-        check("per_class", "iou = -1.0\nper_class", "iou = -1: expected 0 to 1");
-        check("\"detect\"", "\"vad\"", "takes no [input]");
-        check("[output]\nlayout = \"yolov8\"", "", "needs [input], [output] and labels");
-    }
-}
+mod tests;

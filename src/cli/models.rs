@@ -14,6 +14,7 @@ use crate::summary;
   eyewitness models list
   eyewitness models pull ssdlite-mbv2
   eyewitness models pull yolox-nano --from yolox_nano.onnx
+  eyewitness models pull whisper-base --from ggml-base-q8_0.bin
   eyewitness models verify
 
 Wherever a model is named, the path of a manifest (TOML) may stand: docs/guide/models.md")]
@@ -24,7 +25,7 @@ pub(super) enum Command {
     Pull {
         /// Built-in model, or the path of a manifest
         name: String,
-        /// Where from: a file, a folder that holds it, or a URL
+        /// Where from: a file, a folder that holds the model's files, or a URL
         #[arg(long, value_name = "FILE|DIR|URL")]
         from: Option<String>,
     },
@@ -73,7 +74,7 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
             let mut good = true;
             for name in &names {
                 match store.verify(name) {
-                    Ok(model) => say(&format!("{name}: right ({})", model.weights)),
+                    Ok(model) => say(&format!("{name}: right ({})", model.place())),
                     Err(e) => {
                         good = false;
                         complain(&anyhow::Error::new(e));
@@ -89,7 +90,12 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
 /// Where a model's weights are, or how to get them.
 pub(super) fn place(row: &Row) -> String {
     match row.state {
-        State::Missing => format!("get it: eyewitness models pull {} [--from FILE]", row.name),
+        State::Missing => match &row.recipe {
+            Some(recipe) => {
+                format!("get it: {recipe} (in a checkout), or eyewitness models pull {} --from FILE", row.name)
+            }
+            None => format!("get it: eyewitness models pull {} [--from FILE]", row.name),
+        },
         State::Corrupt => format!("{}: not what it should be; pull it again", row.place),
         State::Embedded | State::InStore => row.place.clone(),
     }

@@ -39,7 +39,7 @@ use crate::{
     tensor::Placement,
 };
 
-pub(crate) use self::session::hex;
+pub(crate) use self::session::{NamedThreads, hex};
 
 /// A loaded detector.
 pub struct Engine {
@@ -63,7 +63,7 @@ impl Engine {
     pub fn load(model: &Model, config: &EngineConfig) -> Result<Self, InferenceError> {
         let (runner, providers) = session::load(model, config)?;
         let manifest = model.manifest.clone();
-        let model_id = Arc::new(ModelId { name: manifest.name.clone(), version: manifest.sha256[..8].to_owned() });
+        let model_id = Arc::new(ModelId { name: manifest.name.clone(), version: manifest.version() });
         let picture_request = runner.input.request();
         let max_batch = runner.max_batch;
         let lanes = Arc::new(Lanes::default());

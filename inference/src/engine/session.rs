@@ -12,7 +12,6 @@ use ort::{
     session::{Session, SessionInputValue, SessionOutputs, builder::GraphOptimizationLevel},
     value::{DynValue, TensorElementType, TensorRef, ValueType},
 };
-use sha2::{Digest, Sha256};
 
 use super::{
     config::{EngineConfig, MaxBatch, Provider},
@@ -21,7 +20,7 @@ use super::{
 use crate::{
     InferenceError,
     layout::{Candidate, Data, Dtype, Expected, Floors, Head, Layout, Tensor, nms},
-    manifest::{Axes, Manifest},
+    manifest::{Axes, Manifest, Role},
     runtime,
     store::Model,
     tensor::InputTensor,
@@ -59,8 +58,7 @@ pub(super) fn load(model: &Model, config: &EngineConfig) -> Result<(Runner, Prov
     let spec = manifest.detector()?;
     config.check()?;
     let [width, height] = input_size(manifest, config)?;
-    let weights = model.read()?;
-    check_sum(model, &weights)?;
+    let weights = model.read(Role::Weights)?;
     runtime::init()?;
     let (session, providers) = build(manifest, &weights, config)?;
     drop(weights);
@@ -130,26 +128,13 @@ fn input_size(manifest: &Manifest, config: &EngineConfig) -> Result<[u32; 2], In
     })
 }
 
-fn check_sum(model: &Model, weights: &[u8]) -> Result<(), InferenceError> {
-    let found = hex(&Sha256::digest(weights));
-    if found == model.manifest.sha256 {
-        return Ok(());
-    }
-    Err(InferenceError::WrongChecksum {
-        name: model.manifest.name.clone(),
-        path: model.weights.to_string(),
-        expected: model.manifest.sha256.clone(),
-        found,
-    })
-}
-
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// ONNX Runtime's worker threads carry the model's name.
-struct NamedThreads(String);
+pub(crate) struct NamedThreads(pub(crate) String);
 
 impl ThreadManager for NamedThreads {
     type Thread = thread::JoinHandle<()>;

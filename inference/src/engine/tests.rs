@@ -33,7 +33,7 @@ fn tiny(weights: &'static [u8], layout: &str) -> Model {
          [output]\nlayout = '{layout}'\n[thresholds]\nscore = 0.1\n",
         hex(&<sha2::Sha256 as sha2::Digest>::digest(weights))
     );
-    Model { manifest: Manifest::parse("tiny", &manifest).expect("manifest"), weights: Weights::Embedded(weights) }
+    Model { manifest: Manifest::parse("tiny", &manifest).expect("manifest"), weights: vec![Weights::Embedded(weights)] }
 }
 
 fn frame(index: u64, source: (u32, u32), size: (u32, u32), data: Vec<u8>) -> Frame {
@@ -216,22 +216,22 @@ fn what_does_not_fit_is_refused_at_load() {
         "input: expected f32 [batch, 3 (manifest), 300 (manifest), 320 (manifest)], found `images` f32 [1, 3, 300, 300]",
     );
     check(
-        &|m| m.manifest.sha256 = "0".repeat(64),
+        &|m| m.manifest.files[0].sha256 = "0".repeat(64),
         "expected sha256 0000000000000000000000000000000000000000000000000000000000000000, found b42166a4",
     );
     // Weights of another task under a detector's manifest.
     check(
         &|m| {
             let silero = built_in("silero-vad");
-            (m.weights, m.manifest.sha256) = (silero.weights, silero.manifest.sha256);
+            (m.weights, m.manifest.files) = (silero.weights, silero.manifest.files);
         },
         "found `input` f32 [any, any], `state` f32 [2, any, 128], `sr` i64 []",
     );
     let not_onnx: &'static [u8] = b"no network";
     check(
         &|m| {
-            m.weights = Weights::Embedded(not_onnx);
-            m.manifest.sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(not_onnx));
+            m.weights = vec![Weights::Embedded(not_onnx)];
+            m.manifest.files[0].sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(not_onnx));
         },
         "model `ssdlite-mbv2`: ",
     );
