@@ -8,7 +8,13 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
 use parking_lot::Mutex;
 
-use crate::{error::IngestError, session::Session, sources::make, timeline::Track, video::running_time};
+use crate::{
+    error::IngestError,
+    session::Session,
+    sources::{app_sink, make},
+    timeline::Track,
+    video::running_time,
+};
 
 /// Samples a chunk: 64 ms.
 const CHUNK: usize = 1024;
@@ -18,8 +24,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 
 /// Builds `audioconvert ! audioresample ! capsfilter ! appsink`.
 pub(crate) fn tail(session: &Arc<Session>) -> Result<Vec<gst::Element>, IngestError> {
-    let (convert, resample, filter, sink) =
-        (make("audioconvert")?, make("audioresample")?, make("capsfilter")?, make("appsink")?);
+    let (convert, resample, filter) = (make("audioconvert")?, make("audioresample")?, make("capsfilter")?);
     let caps = gst::Caps::builder("audio/x-raw")
         .field("format", if cfg!(target_endian = "big") { "F32BE" } else { "F32LE" })
         .field("layout", "interleaved")
@@ -27,14 +32,7 @@ pub(crate) fn tail(session: &Arc<Session>) -> Result<Vec<gst::Element>, IngestEr
         .field("channels", 1)
         .build();
     filter.set_property("caps", caps);
-    let sink = sink.downcast::<gst_app::AppSink>().map_err(|_| IngestError::MissingElement {
-        element: "appsink".into(),
-        package: crate::doctor::package_of("appsink"),
-    })?;
-    sink.set_sync(false);
-    sink.set_async(false);
-    sink.set_max_buffers(1);
-    sink.set_enable_last_sample(false);
+    let sink = app_sink()?;
     let chunker = Arc::new(Mutex::new(Chunker::default()));
     let (shared, at_end) = ((Arc::clone(session), Arc::clone(&chunker)), (Arc::clone(session), chunker));
     sink.set_callbacks(

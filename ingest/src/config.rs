@@ -12,7 +12,7 @@ use base::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::error::IngestError;
+use crate::{error::IngestError, timeline::Track};
 
 /// How a source is connected to. The address, user and password are in the stream's URL.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -182,6 +182,20 @@ pub enum Mode {
     Batch,
 }
 
+/// How the encoded media is cut. Carried are H.264 pictures and AAC sound; other sound is left out, of other pictures there
+/// are no segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentOptions {
+    /// Length that is aimed at. Cuts are made at keyframes only: a source with few of them gives longer segments.
+    pub target: Duration,
+}
+
+impl Default for SegmentOptions {
+    fn default() -> Self {
+        Self { target: Duration::from_secs(2) }
+    }
+}
+
 /// What one stream's ingest is to do.
 #[derive(Debug, Clone)]
 pub struct StreamOptions {
@@ -197,12 +211,30 @@ pub struct StreamOptions {
     pub video: Option<PictureRequest>,
     /// Whether sound is wanted; if not it is not decoded (of RTSP sources not even transmitted).
     pub audio: bool,
+    /// The encoded media as well, in segments that a player can show; none to leave that. Costs no decoding and no
+    /// encoding. Sources whose codecs cannot be carried (see [`SegmentOptions`]) give none.
+    pub segments: Option<SegmentOptions>,
     /// Live or batch.
     pub mode: Mode,
     /// Id of the one session in batch mode; none for a random one. Live sessions always make their own.
     pub session: Option<SessionId>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
+}
+
+impl StreamOptions {
+    /// Whether a track is of use, be it only to be handed on encoded.
+    pub(crate) fn wants(&self, track: Track) -> bool {
+        self.segments.is_some() || self.decodes(track)
+    }
+
+    /// Whether a track is to be decoded.
+    pub(crate) fn decodes(&self, track: Track) -> bool {
+        match track {
+            Track::Video => self.video.is_some(),
+            Track::Audio => self.audio,
+        }
+    }
 }
 
 #[cfg(test)]

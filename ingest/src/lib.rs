@@ -17,6 +17,7 @@ mod log;
 mod pacer;
 mod registry;
 mod sampling;
+mod segment;
 mod session;
 mod sources;
 mod stream;
@@ -25,7 +26,7 @@ mod trouble;
 mod video;
 mod wiring;
 
-pub use config::{Mode, Reconnect, RtspTransport, Sampling, SourceConfig, StreamOptions, TlsVerify};
+pub use config::{Mode, Reconnect, RtspTransport, Sampling, SegmentOptions, SourceConfig, StreamOptions, TlsVerify};
 pub use doctor::{Check, doctor};
 pub use error::IngestError;
 pub use log::init;

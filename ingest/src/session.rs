@@ -24,6 +24,7 @@ use crate::{
     config::{Mode, StreamOptions},
     pacer::Pacer,
     registry::{EndMeans, Healing, Opening, Pace},
+    segment::{Offsets, Segmenter},
     sources::file::{self, Truncation},
     timeline::{Origin, Timeline, Track},
     trouble::{Trouble, Troubles},
@@ -79,6 +80,8 @@ pub(crate) struct Session {
     /// What came.
     pub found: Mutex<SourceDescription>,
     pub picture: video::Counts,
+    /// Cuts the encoded media, where that is wanted.
+    pub segmenter: Option<Segmenter>,
     /// The source has shown all its tracks.
     pub complete: AtomicBool,
     /// Tracks that have their branch.
@@ -138,11 +141,14 @@ impl Session {
         let (promised, found) = (self.promised.lock(), self.found.lock());
         match first {
             Track::Video => {
-                !self.options.audio || self.complete.load(Relaxed) || promised.audio.is_some() || found.audio.is_some()
+                !self.options.wants(Track::Audio)
+                    || self.complete.load(Relaxed)
+                    || promised.audio.is_some()
+                    || found.audio.is_some()
             }
             Track::Audio => {
                 let expected = promised.video.is_some() || !self.complete.load(Relaxed);
-                self.options.video.is_none() || found.video.as_ref().map_or(!expected, |v| v.size.is_some())
+                !self.options.wants(Track::Video) || found.video.as_ref().map_or(!expected, |v| v.size.is_some())
             }
         }
     }
@@ -159,6 +165,12 @@ impl Session {
     /// A callback found out why this cannot go on; the first cause counts.
     pub(crate) fn fail(&self, trouble: Trouble) {
         self.trouble.lock().get_or_insert(trouble);
+    }
+
+    /// How running times become stream times; none before the session plays.
+    pub(crate) fn offsets(&self) -> Option<Offsets> {
+        let (video, audio) = (self.timeline.offset(Track::Video)?, self.timeline.offset(Track::Audio)?);
+        self.played.load(Relaxed).then_some(Offsets { video, audio })
     }
 
     fn last_media(&self) -> Duration {
@@ -237,6 +249,7 @@ pub(crate) fn run(
         promised: Arc::default(),
         found: Mutex::default(),
         picture: video::Counts::default(),
+        segmenter: options.segments.map(Segmenter::new),
         complete: AtomicBool::new(false),
         chosen: Default::default(),
         announced: Mutex::new(false),
@@ -249,6 +262,9 @@ pub(crate) fn run(
     });
     let outcome = play(&session, attempt, started, stop);
     // The pipeline is down: nothing is on its way any more.
+    if let Some(segmenter) = &session.segmenter {
+        segmenter.flush(&session);
+    }
     let cut_off = if matches!(outcome, Outcome::Trouble(_)) { DropReason::Conversion } else { DropReason::Shutdown };
     session.picture.settle(consumer.ledger(), cut_off);
     Finished {
@@ -273,8 +289,8 @@ fn play(session: &Arc<Session>, attempt: u32, started: Duration, stop: &Shutdown
         url: &options.url,
         config: &options.source,
         attempt,
-        video: options.video.is_some(),
-        audio: options.audio,
+        video: options.wants(Track::Video),
+        audio: options.wants(Track::Audio),
         promised: &session.promised,
     };
     let source = match (session.troubles.kind.open)(&opening) {

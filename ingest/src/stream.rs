@@ -23,6 +23,7 @@ use crate::{
     error::IngestError,
     registry::{self, Healing, Opening},
     session::{self, Finished, Outcome},
+    timeline::Track,
     trouble::{Trouble, Troubles},
 };
 
@@ -59,8 +60,8 @@ impl Stream {
             url: &options.url,
             config: &options.source,
             attempt: 1,
-            video: options.video.is_some(),
-            audio: options.audio,
+            video: options.wants(Track::Video),
+            audio: options.wants(Track::Audio),
             promised: &Arc::default(),
         };
         // Made once to check the URL, and let go unopened.

@@ -119,6 +119,12 @@ impl Timeline {
         state.last[track as usize].map_or(0, |l| l.end.saturating_sub(offset))
     }
 
+    /// PTS minus running time of a track now, nanoseconds; none before the first media.
+    pub(crate) fn offset(&self, track: Track) -> Option<i64> {
+        let state = self.state.lock();
+        state.track_offsets[track as usize].or(state.offset)
+    }
+
     /// PTS of the last media of either track, nanoseconds of stream time; zero before the first.
     pub(crate) fn end(&self) -> u64 {
         let state = self.state.lock();

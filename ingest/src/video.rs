@@ -21,7 +21,12 @@ use gstreamer_video::{self as gst_video, prelude::*};
 use parking_lot::Mutex;
 
 use crate::{
-    config::Sampling, error::IngestError, sampling::Sampler, session::Session, sources::make, timeline::Track,
+    config::Sampling,
+    error::IngestError,
+    sampling::Sampler,
+    session::Session,
+    sources::{app_sink, make},
+    timeline::Track,
 };
 
 /// A picture between the decoder and the hand-over.
@@ -99,8 +104,7 @@ pub(crate) fn tail(session: &Arc<Session>, decoded: &gst::Pad) -> Result<Vec<gst
     // Never without: the branch is built only when pictures are wanted.
     let Some(request) = session.options.video else { return Ok(Vec::new()) };
     // Scaled first, in the decoder's YUV: half the cost of converting the whole picture.
-    let (scale, convert, filter, sink) =
-        (make("videoscale")?, make("videoconvert")?, make("capsfilter")?, make("appsink")?);
+    let (scale, convert, filter) = (make("videoscale")?, make("videoconvert")?, make("capsfilter")?);
     // Bicubic (Catmull-Rom) over all the source pixels that fall into a target pixel. Plain `bilinear` looks at four of
     // them, which aliases when a picture becomes much smaller: precision .70 instead of .75 for the default model on
     // PETS09-S2L1, for a tenth less CPU.
@@ -109,14 +113,7 @@ pub(crate) fn tail(session: &Arc<Session>, decoded: &gst::Pad) -> Result<Vec<gst
     scale.set_property("n-threads", 1u32);
     convert.set_property("n-threads", 1u32);
     watch_decoder(session, decoded, &filter, request);
-    let sink = sink.downcast::<gst_app::AppSink>().map_err(|_| IngestError::MissingElement {
-        element: "appsink".into(),
-        package: crate::doctor::package_of("appsink"),
-    })?;
-    sink.set_sync(false);
-    sink.set_async(false);
-    sink.set_max_buffers(1);
-    sink.set_enable_last_sample(false);
+    let sink = app_sink()?;
     let shared = Arc::clone(session);
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()

@@ -6,7 +6,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use base::media::MediaDescription;
 use gstreamer::{self as gst, glib, prelude::*};
 
-use crate::{audio, codecs, error::IngestError, session::Session, sources::make, timeline::Track, video};
+use crate::{audio, codecs, error::IngestError, segment, session::Session, sources::make, timeline::Track, video};
 
 /// Encoded media that may wait for a decoder: so many bytes or so much time.
 const QUEUE_BYTES: u32 = 16 * 1024 * 1024;
@@ -148,10 +148,12 @@ fn promise(session: &Session, pad: &gst::Pad) {
     let description = || Some(MediaDescription { codec: codecs::name_of(media), size: None });
     let mut promised = session.promised.lock();
     match codecs::track_of(media) {
-        Some(Track::Video) if session.options.video.is_some() && promised.video.is_none() => {
+        Some(Track::Video) if session.options.wants(Track::Video) && promised.video.is_none() => {
             promised.video = description();
         }
-        Some(Track::Audio) if session.options.audio && promised.audio.is_none() => promised.audio = description(),
+        Some(Track::Audio) if session.options.wants(Track::Audio) && promised.audio.is_none() => {
+            promised.audio = description();
+        }
         _ => {}
     }
 }
@@ -159,13 +161,9 @@ fn promise(session: &Session, pad: &gst::Pad) {
 /// The first wanted track of its kind gets a branch, the others run into nothing.
 fn join_track(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad, caps: &gst::Caps) {
     let media = caps.structure(0);
-    let track = media.and_then(codecs::track_of).filter(|track| {
-        let wanted = match track {
-            Track::Video => session.options.video.is_some(),
-            Track::Audio => session.options.audio,
-        };
-        wanted && !session.chosen[*track as usize].swap(true, Relaxed)
-    });
+    let track = media
+        .and_then(codecs::track_of)
+        .filter(|track| session.options.wants(*track) && !session.chosen[*track as usize].swap(true, Relaxed));
     let (Some(media), Some(track)) = (media, track) else {
         return attempt(session, "a track that is not wanted", || discard(pipeline, pad));
     };
@@ -178,6 +176,10 @@ fn join_track(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad, 
     match track {
         Track::Video => session.found.lock().video = description,
         Track::Audio => session.found.lock().audio = description,
+    }
+    segment::tap(session, pad, track);
+    if !session.options.decodes(track) {
+        return attempt(session, "a track that is not decoded", || discard(pipeline, pad));
     }
     watch_track(session, pad, track);
     let decoder = match media.name().ends_with("/x-raw") {

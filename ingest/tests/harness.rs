@@ -9,8 +9,8 @@ use std::{
 use base::{
     ledger::Ledger,
     media::{
-        AudioChunk, Fit, Frame, MediaConsumer, Notice, PictureRequest, PixelFormat, SessionId, SourceDescription,
-        StreamInfo, StreamName,
+        AudioChunk, Fit, Frame, MediaConsumer, MediaSegment, Notice, PictureRequest, PixelFormat, SessionId,
+        SourceDescription, StreamInfo, StreamName,
     },
     redact::SourceUrl,
     time::SystemClock,
@@ -27,6 +27,7 @@ pub(crate) struct Seen {
     pub(crate) frames: Vec<Frame>,
     pub(crate) chunks: Vec<AudioChunk>,
     pub(crate) notices: Vec<Notice>,
+    pub(crate) segments: Vec<MediaSegment>,
 }
 
 /// Remembers everything, and enters the frames as inferred.
@@ -50,6 +51,13 @@ impl MediaConsumer for Recorder {
         let mut seen = self.seen.lock();
         assert!(seen.notices.iter().any(|n| matches!(n, Notice::Playing { .. })), "sound before Playing");
         seen.chunks.push(chunk);
+        self.changed.notify_all();
+    }
+
+    fn segment(&self, segment: MediaSegment) {
+        let mut seen = self.seen.lock();
+        assert!(seen.notices.iter().any(|n| matches!(n, Notice::Playing { .. })), "a segment before Playing");
+        seen.segments.push(segment);
         self.changed.notify_all();
     }
 
@@ -127,6 +135,7 @@ pub(crate) fn options(url: &str) -> StreamOptions {
         sampling: Sampling::All,
         video: Some(SQUARE),
         audio: true,
+        segments: None,
         mode: Mode::Batch,
         session: Some(SessionId::derived([b"test".as_slice()])),
         clock: SystemClock::new(),

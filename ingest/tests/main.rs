@@ -7,4 +7,5 @@ mod network;
 mod rtmp;
 mod rtsp;
 mod sampling;
+mod segments;
 mod trouble;

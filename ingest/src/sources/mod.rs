@@ -1,6 +1,7 @@
 //! The source kinds, one file each. See [`crate::registry`] for the list.
 
 use gstreamer::{self as gst, glib, prelude::*};
+use gstreamer_app as gst_app;
 
 use crate::error::IngestError;
 
@@ -35,6 +36,18 @@ fn unescaped(text: &str) -> String {
     // As the value of a form, in which alone a plus sign would mean something else.
     let form = format!("v={}", text.replace('+', "%2B"));
     url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, v)| v.into_owned()).unwrap_or_default()
+}
+
+/// An `appsink` that hands on what comes, at once, and keeps nothing.
+pub(crate) fn app_sink() -> Result<gst_app::AppSink, IngestError> {
+    let missing =
+        |_| IngestError::MissingElement { element: "appsink".into(), package: crate::doctor::package_of("appsink") };
+    let sink = make("appsink")?.downcast::<gst_app::AppSink>().map_err(missing)?;
+    sink.set_sync(false);
+    sink.set_async(false);
+    sink.set_max_buffers(1);
+    sink.set_enable_last_sample(false);
+    Ok(sink)
 }
 
 /// Chains of elements in one bin, with a pad for the end of each.
