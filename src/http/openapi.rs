@@ -1,0 +1,224 @@
+//! The OpenAPI document (3.1.0), made from the one table that the router is made from. Record schemas are those of
+//! `sinks::wire`.
+
+use serde_json::{Map, Value, json};
+
+/// One route as it is documented. All routes are GET.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// Path, with `{name}` for parameters, as the router writes it.
+    pub path: &'static str,
+    /// In a few words.
+    pub summary: &'static str,
+    /// In full; may be empty.
+    pub description: &'static str,
+    /// Query and header parameters; those of the path are known from it.
+    pub parameters: &'static [Parameter],
+    /// What a good answer is: status and media types, and what refuses it.
+    pub answers: &'static [Answer],
+    /// Needs no token.
+    pub open: bool,
+}
+
+/// A query parameter or header.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// `query` or `header`.
+    pub place: &'static str,
+    /// What it does.
+    pub description: &'static str,
+    /// Its type.
+    pub schema: Schema,
+}
+
+/// Type of a parameter.
+#[derive(Debug, Clone, Copy)]
+pub enum Schema {
+    /// Free text.
+    Text,
+    /// A whole number from 0.
+    Number,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Several of these words, with commas.
+    SomeOf(&'static [&'static str]),
+}
+
+/// An answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// When.
+    pub description: &'static str,
+    /// Media types and the names of their schemas under `#/components/schemas`; an empty name for plain text.
+    pub content: &'static [(&'static str, &'static str)],
+}
+
+/// Name of the schema of errors.
+pub const ERROR: &str = "Error";
+
+/// The document.
+pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
+    let mut paths = Map::new();
+    for route in super::routes::ROUTES.iter().chain(extra) {
+        paths.insert(route.path.to_owned(), json!({ "get": operation(route, needs_token) }));
+    }
+    let mut schemas = Map::new();
+    for (file, text) in sinks::wire::schemas() {
+        let name = file.split('.').next().unwrap_or(file);
+        // Written by `sinks::wire` itself a moment ago.
+        let mut schema: Value = serde_json::from_str(&text).expect("a schema is JSON");
+        relocate(&mut schema, name);
+        schemas.insert(name.to_owned(), schema);
+    }
+    let kept: Vec<Value> = ["caption", "transcript", "status", "gap"].map(reference).into();
+    schemas.insert("Record".into(), json!({ "oneOf": kept }));
+    schemas.insert("Captions".into(), super::captions::answer_schema(&reference("Record")));
+    schemas.insert("Lost".into(), lost());
+    schemas.insert("Stream".into(), stream());
+    schemas.insert(
+        "Streams".into(),
+        json!({ "type": "object", "required": ["streams"],
+                "properties": { "streams": { "type": "array", "items": reference("Stream") } } }),
+    );
+    schemas.insert(
+        ERROR.into(),
+        json!({ "type": "object", "required": ["error"],
+                "properties": { "error": { "type": "string", "description": "What is wrong, and what to do." } } }),
+    );
+    let document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "eyewitness",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+            "description": "Live captions and transcripts of streams; health and metrics.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": { "type": "http", "scheme": "bearer" },
+                "query": { "type": "apiKey", "in": "query", "name": super::params::ACCESS_TOKEN,
+                           "description": "For clients that can send no header (EventSource, WebSocket in browsers)." },
+            },
+        },
+    });
+    document.to_string() + "\n"
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// `#/$defs/X` of a schema that now stands inside a document.
+fn relocate(schema: &mut Value, name: &str) {
+    match schema {
+        Value::Object(object) => {
+            object.remove("$schema");
+            if let Some(Value::String(target)) = object.get_mut("$ref") {
+                *target = target.replace("#/", &format!("#/components/schemas/{name}/"));
+            }
+            object.values_mut().for_each(|value| relocate(value, name));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| relocate(value, name)),
+        _ => {}
+    }
+}
+
+fn operation(route: &Route, needs_token: bool) -> Value {
+    let mut parameters: Vec<Value> = Vec::new();
+    for part in route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+        let schema = json!({ "type": "string" });
+        let name = part.trim_start_matches('*');
+        parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
+    }
+    for parameter in route.parameters {
+        let mut schema = match parameter.schema {
+            Schema::Text => json!({ "type": "string" }),
+            Schema::Number => json!({ "type": "integer", "minimum": 0 }),
+            Schema::OneOf(words) => json!({ "type": "string", "enum": words }),
+            Schema::SomeOf(words) => json!({ "type": "array", "items": { "type": "string", "enum": words } }),
+        };
+        let mut entry = json!({ "name": parameter.name, "in": parameter.place, "required": false,
+                                "description": parameter.description, "schema": schema.take() });
+        if matches!(parameter.schema, Schema::SomeOf(_)) {
+            entry["style"] = "form".into();
+            entry["explode"] = false.into();
+        }
+        parameters.push(entry);
+    }
+    let mut answers = Map::new();
+    let mut add = |answer: &Answer| {
+        let mut entry = json!({ "description": answer.description });
+        if !answer.content.is_empty() {
+            let content = answer.content.iter().map(|(media_type, schema)| {
+                let schema = if schema.is_empty() { json!({ "type": "string" }) } else { reference(schema) };
+                ((*media_type).to_owned(), json!({ "schema": schema }))
+            });
+            entry["content"] = content.collect::<Map<String, Value>>().into();
+        }
+        answers.insert(answer.status.to_string(), entry);
+    };
+    route.answers.iter().for_each(&mut add);
+    let refusal = |status, description| Answer { status, description, content: &[("application/json", ERROR)] };
+    if !route.open {
+        add(&refusal(401, "The token is missing or wrong."));
+    }
+    add(&refusal(403, "A page of another origin asks, and that origin is not allowed."));
+    add(&refusal(421, "The service listens for this machine only and was asked under another name."));
+    let security = match (route.open, needs_token) {
+        (true, _) => json!([]),
+        (false, true) => json!([{ "bearer": [] }, { "query": [] }]),
+        // Nothing is needed now; a token is understood where one is set.
+        (false, false) => json!([{}, { "bearer": [] }, { "query": [] }]),
+    };
+    let mut operation = json!({ "summary": route.summary, "security": security, "responses": answers });
+    if !route.description.is_empty() {
+        operation["description"] = route.description.into();
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    operation
+}
+
+fn lost() -> Value {
+    json!({
+        "type": "object",
+        "description": "Records are missing: the reader was too slow, or came back too late.",
+        "required": ["type", "stream", "n_records", "detail"],
+        "properties": {
+            "type": { "const": "lost" },
+            "stream": { "type": "string" },
+            "n_records": { "type": ["integer", "null"], "description": "How many; null when nobody can know." },
+            "detail": { "type": "string" },
+        },
+    })
+}
+
+fn stream() -> Value {
+    json!({
+        "type": "object",
+        "required": ["name", "tags", "state", "detail", "session", "source", "speech_lag_ms", "records", "n_readers",
+                     "captions", "playlist"],
+        "properties": {
+            "name": { "type": "string" },
+            "tags": { "type": "object", "additionalProperties": { "type": "string" } },
+            "state": { "enum": ["connecting", "playing", "interrupted", "ended", "failed", "stopped"] },
+            "detail": { "type": ["string", "null"] },
+            "session": { "type": ["string", "null"] },
+            "source": { "type": ["object", "null"], "description": "Codecs and picture size; null when not playing." },
+            "speech_lag_ms": { "type": ["integer", "null"],
+                               "description": "Sound received but not yet transcribed; null where nobody listens." },
+            "records": { "type": "object", "additionalProperties": { "type": "integer" },
+                         "description": "Records ever put into the feed, by type." },
+            "n_readers": { "type": "integer" },
+            "captions": { "type": "string", "description": "Path of the caption feed." },
+            "playlist": { "type": ["string", "null"], "description": "Path of the HLS playlist." },
+        },
+    })
+}

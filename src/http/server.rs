@@ -1,0 +1,185 @@
+//! Listening, connections and the end: `serve` binds and starts, [`HttpServer::stop`] ends politely.
+
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use parking_lot::Mutex;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{sleep, timeout},
+};
+
+use super::{AppState, HttpConfig, HttpError, Service, guard::Guard, openapi, patient::Patient, routes, told};
+
+/// A client has so long to send a request's head, also between two requests of one connection.
+const HEAD_WITHIN: Duration = Duration::from_secs(20);
+/// A client that takes nothing of its answer for so long is given up.
+const TAKEN_WITHIN: Duration = Duration::from_secs(120);
+/// Most bytes of a request's head, and of what waits to be written to one connection.
+const BUFFER: usize = 32 * 1024;
+/// Connections beyond those of readers: for short requests.
+const SPARE_CONNECTIONS: usize = 64;
+/// Pause after the machine refused us a connection (no file descriptor left).
+const AFTER_TROUBLE: Duration = Duration::from_millis(100);
+
+/// The running service. Dropping it ends it at once.
+pub struct HttpServer {
+    local_addr: SocketAddr,
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+    /// Everything that has to end: connections, and readers that outlive theirs (WebSockets).
+    pending: [(Arc<Semaphore>, u32); 2],
+}
+
+/// Checks the configuration, listens and serves.
+///
+/// # Errors
+/// What [`HttpConfig::check`] refuses, a token file that cannot be read, an address that cannot be listened on.
+pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError> {
+    config.check()?;
+    let guard = Guard::new(config, config.read_token()?);
+    let bind = |source| HttpError::Bind { listen: config.listen, source };
+    let listener = std::net::TcpListener::bind(config.listen).map_err(bind)?;
+    listener.set_nonblocking(true).map_err(bind)?;
+    let local_addr = listener.local_addr().map_err(bind)?;
+
+    let n_threads = AtomicUsize::new(0);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .thread_name_fn(move || format!("http-{}", n_threads.fetch_add(1, Relaxed)))
+        .enable_all()
+        .build()
+        .map_err(HttpError::Start)?;
+    let listener = {
+        let _inside = runtime.enter();
+        TcpListener::from_std(listener).map_err(bind)?
+    };
+
+    let (stop, stopping) = watch::channel(false);
+    let n_clients = config.max_clients.min(Semaphore::MAX_PERMITS / 4).min(u32::MAX as usize / 4);
+    let n_connections = n_clients + SPARE_CONNECTIONS;
+    let clients = Arc::new(Semaphore::new(n_clients));
+    let connections = Arc::new(Semaphore::new(n_connections));
+    let service = Arc::new(Service {
+        feed: app.feed,
+        house: app.house,
+        speech: app.speech,
+        clock: app.clock,
+        playlist: app.playlist,
+        openapi: openapi::document(guard.has_token(), app.extra_routes),
+        guard,
+        clients: Arc::clone(&clients),
+        max_clients: n_clients,
+        keep_alive: config.keep_alive(),
+        stopping: stopping.clone(),
+        requests: Mutex::default(),
+    });
+    let router = routes::router(service, app.extra);
+    runtime.spawn(accept(listener, router, Arc::clone(&connections), stopping));
+    let pending = [(connections, n_connections as u32), (clients, n_clients as u32)];
+    Ok(HttpServer { local_addr, runtime, stop, pending })
+}
+
+impl HttpServer {
+    /// The address it listens on, with the port that port 0 became.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Takes no more connections, lets answers in progress end, tells readers and speakers goodbye; cuts off what is
+    /// still there after `grace`. Must not be called from the service's own threads.
+    pub fn stop(self, grace: Duration) {
+        self.stop.send_replace(true);
+        let pending = self.pending;
+        let all = async {
+            for (permits, n) in &pending {
+                // Never closed, so that an error cannot come.
+                let _ = permits.acquire_many(*n).await;
+            }
+        };
+        let ended = self.runtime.block_on(async { timeout(grace, all).await });
+        if ended.is_err() {
+            tracing::info!("clients of the HTTP service did not hang up in time and were cut off");
+        }
+        self.runtime.shutdown_background();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    connections: Arc<Semaphore>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        let next = async {
+            let permit = Arc::clone(&connections).acquire_owned().await.ok()?;
+            Some((listener.accept().await, permit))
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = told(&mut stopping) => return,
+            accepted = next => accepted,
+        };
+        match accepted {
+            Some((Ok((stream, _)), permit)) => {
+                tokio::spawn(connection(stream, router.clone(), permit, stopping.clone()));
+            }
+            Some((Err(error), _)) => {
+                tracing::warn!(%error, "connection not accepted");
+                sleep(AFTER_TROUBLE).await;
+            }
+            None => return,
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    permit: OwnedSemaphorePermit,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // A caption is small and must not wait for another one.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(Patient::new(stream, TAKEN_WITHIN)), TowerToHyperService::new(router))
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection broke");
+    }
+    drop(permit);
+}
+
+impl std::fmt::Debug for HttpServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HttpServer({})", self.local_addr)
+    }
+}
