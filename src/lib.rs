@@ -4,9 +4,16 @@
 
 pub mod cli;
 pub mod config;
+pub mod dictation;
+pub mod feed;
+pub mod front;
+pub mod hls;
+pub mod http;
 pub mod latency;
 pub mod logging;
+pub mod metrics;
 pub mod reference;
+pub mod roster;
 pub mod signals;
 pub mod stream;
 pub mod summary;

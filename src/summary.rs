@@ -28,6 +28,7 @@ fn streams_table(analyses: &[Arc<Analysis>]) -> Table {
         "dropped",
         "objects",
         "tracks",
+        "words",
         "gaps",
         "latency p50 / p99",
     ]);
@@ -51,11 +52,12 @@ fn streams_table(analyses: &[Arc<Analysis>]) -> Table {
             drops(&reading),
             counts.n_objects.to_string(),
             counts.n_tracks.to_string(),
+            counts.n_words.to_string(),
             counts.n_gaps.to_string(),
             latency,
         ]);
     }
-    align(&mut table, &[3, 4, 6, 7, 8, 9]);
+    align(&mut table, &[3, 4, 6, 7, 8, 9, 10]);
     table
 }
 

@@ -3,13 +3,16 @@
 //! | queue | items | when full | counter |
 //! |---|---|---|---|
 //! | `lane:<stream>` (in the model's engine) | 1 frame | the newest takes its place (live); blocks (replay) | ledger `superseded` |
+//! | `ear:<stream>` (in the speech pool) | 30 s of sound (`speech.max_pending_secs`); 10 s in a replay | the oldest is left out (live); blocks (replay) | a `gap` event, `speech_overload` |
+//! | `feed` | 4096 events | the oldest is dropped: readers are told what they lost | queue `n_dropped` |
 //! | `sink:<name>` | events, capacity by sink | by sink: file and Kafka block, console drops its oldest | queue `n_dropped` |
 //!
-//! Draining goes upstream first: streams, then engines, then sinks.
+//! Draining goes upstream first: streams, then engines and the speech pool, then sinks.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -17,30 +20,47 @@ use anyhow::Context as _;
 use base::{
     event::Event,
     media::{SessionId, StreamInfo},
-    queue::{self, QueueReading, Sender},
+    queue::{self, QueueReading, Sender, WhenFull},
     time::Clock,
 };
 use inference::{
-    engine::{Engine, EngineConfig, LanePolicy},
+    engine::{Engine, EngineConfig},
+    speech::{config::SpeechPoolConfig, pool::SpeechPool},
     store::ModelStore,
 };
-use ingest::{Mode, Stream, StreamOptions};
+use ingest::{Mode, SegmentOptions, Stream, StreamOptions};
 use sinks::{BuildContext, SinkConfig, SinkHandle, SinkReport, Stamp};
 
 use crate::{
     config::{CheckedStream, ProfileConfig},
-    stream::{Analysis, AnalysisOptions},
+    feed::Feed,
+    hls::{Captions, HlsStore},
+    roster::{QueueProbe, Roster},
+    stream::{Analysis, AnalysisOptions, HearingOptions, SightOptions},
 };
 
 /// Gives every event to every sink.
 #[derive(Clone, Default)]
-pub struct Fanout(Vec<Sender<Arc<Event>>>);
+pub struct Fanout {
+    sinks: Vec<Sender<Arc<Event>>>,
+    /// Players want cues beside the pictures: told at once, before anybody says that the cues are settled.
+    players: Option<Arc<HlsStore>>,
+}
+
+impl FromIterator<Sender<Arc<Event>>> for Fanout {
+    fn from_iter<I: IntoIterator<Item = Sender<Arc<Event>>>>(sinks: I) -> Self {
+        Self { sinks: sinks.into_iter().collect(), players: None }
+    }
+}
 
 impl Fanout {
     /// Sends; waits where a sink's queue blocks. What a full queue refuses is counted by the queue.
     pub fn publish(&self, event: Event) {
         let event = Arc::new(event);
-        for sink in &self.0 {
+        if let Some(players) = &self.players {
+            players.event(&event);
+        }
+        for sink in &self.sinks {
             sink.send(Arc::clone(&event));
         }
     }
@@ -57,15 +77,49 @@ pub struct Attached {
 pub struct House {
     clock: Arc<dyn Clock>,
     store: ModelStore,
-    engine_config: EngineConfig,
+    models: ModelSettings,
     engines: HashMap<String, Arc<Engine>>,
+    pools: HashMap<String, Arc<SpeechPool>>,
     fanout: Fanout,
     sinks: Vec<(SinkHandle, QueueProbe)>,
     streams: Vec<Attached>,
+    roster: Arc<Roster>,
+    feed: Option<(Feed, JoinHandle<()>)>,
+    segments: Option<SegmentOptions>,
 }
 
-/// Reads a sink's queue after its senders are gone.
-type QueueProbe = Box<dyn Fn() -> QueueReading + Send>;
+/// Events that the feed may be behind.
+const FEED_QUEUE: usize = 4096;
+
+/// Those who look at what the house does while it does it.
+#[derive(Clone)]
+pub struct Onlookers {
+    /// Readers of captions.
+    pub feed: Feed,
+    /// Players of the streams themselves, and how their media are cut.
+    pub players: Option<(Arc<HlsStore>, SegmentOptions)>,
+}
+
+/// How models run.
+#[derive(Clone, Default)]
+pub struct ModelSettings {
+    /// Detectors.
+    pub engine: EngineConfig,
+    /// Transcribers.
+    pub speech: SpeechPoolConfig,
+}
+
+/// The models of a profile, loaded.
+#[derive(Clone)]
+pub struct ProfileModels {
+    /// Its detector, if it looks.
+    pub engine: Option<Arc<Engine>>,
+    /// Its transcriber, if it listens.
+    pub pool: Option<Arc<SpeechPool>>,
+}
+
+/// The voice activity model of all profiles.
+const VAD: &str = "silero-vad";
 
 /// How a sink fared.
 #[derive(Debug)]
@@ -91,14 +145,15 @@ pub enum Running {
 }
 
 impl House {
-    /// Builds the sinks and starts them.
+    /// Builds the sinks and starts them; `onlookers` where there are any.
     ///
     /// # Errors
-    /// When a sink cannot be built (unwritable path, unreachable broker where that is fatal).
+    /// When a sink cannot be built (unwritable path, unreachable broker where that is fatal), or no thread be started.
     pub fn open(
         sinks: &BTreeMap<String, SinkConfig>,
-        engine_config: EngineConfig,
+        models: ModelSettings,
         running: &Running,
+        onlookers: Option<Onlookers>,
         grace: Duration,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
@@ -106,6 +161,7 @@ impl House {
             Running::Live => Stamp::Published,
             Running::Replay { .. } => Stamp::Omitted,
         };
+        let roster = Arc::new(Roster::default());
         let mut handles = Vec::new();
         let mut senders = Vec::new();
         for (name, config) in sinks {
@@ -113,45 +169,84 @@ impl House {
             let sink = config.build(name, context).with_context(|| format!("sink `{name}`"))?;
             let settings = config.queue();
             let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);
-            let probe = receiver.probe();
-            handles
-                .push((sinks::spawn(name, sink, receiver, grace, Arc::clone(&clock))?, Box::new(probe) as QueueProbe));
+            let probe: QueueProbe = Arc::new(receiver.probe());
+            roster.queue(Arc::clone(&probe));
+            handles.push((sinks::spawn(name, sink, receiver, grace, Arc::clone(&clock))?, probe));
             senders.push(sender);
+        }
+        let mut fanout = Fanout::from_iter(senders);
+        let (mut feed, mut segments) = (None, None);
+        if let Some(onlookers) = onlookers {
+            let (sender, receiver) = queue::queue("feed", FEED_QUEUE, WhenFull::DropOldest);
+            roster.queue(Arc::new(receiver.probe()));
+            fanout.sinks.push(sender);
+            let thread = onlookers.feed.start(receiver).context("cannot start thread feed")?;
+            feed = Some((onlookers.feed, thread));
+            if let Some((players, cut)) = onlookers.players {
+                fanout.players = Some(players);
+                segments = Some(cut);
+            }
         }
         Ok(Self {
             clock,
             store: ModelStore::open_default(),
-            engine_config,
+            models,
             engines: HashMap::new(),
-            fanout: Fanout(senders),
+            pools: HashMap::new(),
+            fanout,
             sinks: handles,
             streams: Vec::new(),
+            roster,
+            feed,
+            segments,
         })
     }
 
-    /// The engine of a model: loaded once, shared by all streams.
-    ///
-    /// # Errors
-    /// When the model is missing, corrupt or not what its manifest says.
-    pub fn engine(&mut self, model: &str) -> anyhow::Result<Arc<Engine>> {
+    /// The streams and queues, for those who ask how they are.
+    pub fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
+    }
+
+    /// The engine of a detector: loaded once, shared by all streams.
+    fn engine(&mut self, model: &str) -> anyhow::Result<Arc<Engine>> {
         if let Some(engine) = self.engines.get(model) {
             return Ok(Arc::clone(engine));
         }
-        let resolved = self.store.resolve(model).with_context(|| format!("model `{model}`"))?;
-        let engine =
-            Arc::new(Engine::load(&resolved, &self.engine_config).with_context(|| format!("model `{model}`"))?);
+        let resolved = self.store.resolve(model)?;
+        let engine = Arc::new(Engine::load(&resolved, &self.models.engine)?);
         self.engines.insert(model.to_owned(), Arc::clone(&engine));
         Ok(engine)
     }
 
-    /// Loads a profile's model and holds the profile against it, so that nothing starts when one of them does not fit.
+    /// The pool of a transcriber: loaded once, shared by all streams.
+    fn pool(&mut self, model: &str) -> anyhow::Result<Arc<SpeechPool>> {
+        if let Some(pool) = self.pools.get(model) {
+            return Ok(Arc::clone(pool));
+        }
+        let (transcriber, vad) = (self.store.resolve(model)?, self.store.resolve(VAD)?);
+        let pool = Arc::new(SpeechPool::load(&transcriber, &vad, &self.models.speech, Arc::clone(&self.clock))?);
+        self.pools.insert(model.to_owned(), Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// Loads a profile's models and holds the profile against them, so that nothing starts when one of them does not fit.
     ///
     /// # Errors
-    /// As [`House::engine`], and for classes that the model does not know.
-    pub fn prepare(&mut self, profile: &ProfileConfig) -> anyhow::Result<Arc<Engine>> {
-        let engine = self.engine(&profile.detect)?;
-        engine.thresholds(&profile.filter())?;
-        Ok(engine)
+    /// When a model is missing, corrupt, for another task or not what its manifest says; for classes and languages that it
+    /// does not know.
+    pub fn prepare(&mut self, profile: &ProfileConfig) -> anyhow::Result<ProfileModels> {
+        let mut models = ProfileModels { engine: None, pool: None };
+        if let Some(model) = profile.detector() {
+            let engine = self.engine(model).with_context(|| format!("model `{model}`"))?;
+            engine.thresholds(&profile.filter())?;
+            models.engine = Some(engine);
+        }
+        if let Some(model) = profile.transcriber() {
+            let pool = self.pool(model).with_context(|| format!("model `{model}`"))?;
+            pool.check(&profile.speech)?;
+            models.pool = Some(pool);
+        }
+        Ok(models)
     }
 
     /// Attaches one stream.
@@ -160,18 +255,38 @@ impl House {
     /// As [`House::prepare`], and when its URL cannot be used at all.
     pub fn attach(&mut self, stream: CheckedStream, running: &Running) -> anyhow::Result<()> {
         let profile = stream.profile;
-        let engine = self.prepare(&profile).with_context(|| format!("stream `{}`", stream.name))?;
+        let models = self.prepare(&profile).with_context(|| format!("stream `{}`", stream.name))?;
         let info = Arc::new(StreamInfo { name: stream.name, tags: stream.tags });
-        let (mode, session, policy) = match running {
-            Running::Live => (Mode::Live, None, LanePolicy::Latest),
-            Running::Replay { session } => (Mode::Batch, Some(session.clone()), LanePolicy::Block),
+        let (mode, session) = match running {
+            Running::Live => (Mode::Live, None),
+            Running::Replay { session } => (Mode::Batch, Some(session.clone())),
         };
+        if let Some((feed, _)) = &self.feed {
+            feed.attach(Arc::clone(&info));
+        }
+        if let Some(players) = &self.fanout.players {
+            let captions = match models.pool {
+                Some(_) => Captions::Expected { language: profile.speech.language().map(str::to_owned) },
+                None => Captions::None,
+            };
+            players.attach(&info.name, captions);
+        }
+        let video = models.engine.as_ref().map(|engine| engine.picture_request());
+        let audio = models.pool.is_some();
         let analysis = Analysis::start(AnalysisOptions {
             info: Arc::clone(&info),
-            engine: Arc::clone(&engine),
-            filter: profile.filter(),
-            policy,
-            tracker: profile.track.then(|| profile.tracker.clone()),
+            sight: models.engine.map(|engine| SightOptions {
+                engine,
+                filter: profile.filter(),
+                tracker: profile.track.then(|| profile.tracker.clone()),
+            }),
+            hearing: models.pool.map(|pool| HearingOptions {
+                pool,
+                speech: profile.speech.clone(),
+                captions: profile.captions.clone(),
+            }),
+            players: self.fanout.players.clone(),
+            recorded: matches!(running, Running::Replay { .. }),
             fanout: self.fanout.clone(),
             clock: Arc::clone(&self.clock),
             session: session.clone(),
@@ -182,15 +297,16 @@ impl House {
                 url: stream.url,
                 source: stream.source,
                 sampling: profile.sampling,
-                video: Some(engine.picture_request()),
-                // The speech branch is built and tested in ingest; nothing here listens yet.
-                audio: false,
+                video,
+                audio,
+                segments: self.segments,
                 mode,
                 session,
                 clock: Arc::clone(&self.clock),
             },
             Arc::clone(&analysis) as _,
         )?;
+        self.roster.attach(Arc::clone(&analysis));
         self.streams.push(Attached { analysis, ingest });
         Ok(())
     }
@@ -205,8 +321,14 @@ impl House {
         self.streams.iter().all(|s| s.ingest.is_finished())
     }
 
+    /// Everything is loaded and attached.
+    pub fn settle_in(&self) {
+        self.roster.set_ready(true);
+    }
+
     /// Stops and drains: streams, engines, sinks. Returns how the sinks fared; the analyses keep their counters.
     pub fn close(mut self) -> (Vec<Arc<Analysis>>, Vec<SinkOutcome>) {
+        self.roster.set_ready(false);
         for (sink, _) in &self.sinks {
             sink.drain();
         }
@@ -223,7 +345,16 @@ impl House {
             engine.shutdown();
         }
         self.engines.clear();
+        for pool in self.pools.values() {
+            pool.shutdown();
+        }
+        self.pools.clear();
         drop(self.fanout);
+        if let Some((_, thread)) = self.feed
+            && thread.join().is_err()
+        {
+            tracing::error!("the feed's thread had panicked; this is a bug");
+        }
         let outcomes = self
             .sinks
             .into_iter()

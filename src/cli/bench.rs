@@ -1,18 +1,25 @@
-//! `eyewitness bench` (hidden): one part alone, for `make bench`. CPU time is read from outside by whoever calls.
+//! `eyewitness bench` (hidden): one part alone, for `make bench`. CPU time is read from outside by whoever calls, but for
+//! `transcribe`, whose single calls are too short for that.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use base::{
     ledger::Ledger,
     media::{
         AudioChunk, Fit, Frame, Image, MediaConsumer, Notice, PictureRequest, PixelFormat, SessionId, StreamInfo,
         StreamName,
     },
+    shutdown::Shutdown,
     time::{Pts, SystemClock},
 };
 use inference::{
     engine::{Engine, EngineConfig, LanePolicy},
     filter::DetectionFilter,
+    speech::{
+        load::{SpeechEngineConfig, TranscriberFactory},
+        transcriber::Request,
+    },
     store::ModelStore,
 };
 use ingest::{Mode, Sampling, Stream, StreamOptions};
@@ -35,6 +42,11 @@ pub(super) enum Command {
         #[arg(long, default_value = "300x300", value_parser = parse_size)]
         size: (u32, u32),
     },
+    /// Take the sound at the pace of a live stream; nothing listens
+    Sound {
+        /// The recording
+        input: String,
+    },
     /// Inference only, on one grey picture
     Infer {
         /// The model
@@ -46,6 +58,35 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 0)]
         threads: usize,
     },
+    /// Single calls of a speech model, and the CPU seconds of each
+    Transcribe {
+        /// A recording with speech
+        input: String,
+        /// The model
+        #[arg(long, default_value = config::DEFAULT_TRANSCRIBER)]
+        model: String,
+        /// Lengths of the calls in seconds, separated by commas
+        #[arg(long, value_delimiter = ',', default_value = "2,5,11", value_parser = parse_secs)]
+        secs: Vec<f64>,
+        /// Where in the recording they begin, in seconds
+        #[arg(long, default_value = "0", value_parser = parse_from)]
+        from: f64,
+        /// How many times each
+        #[arg(long, default_value_t = 3)]
+        repeat: u32,
+    },
+}
+
+/// Most sound that a model takes at once, in seconds.
+const LONGEST_CALL_SECS: f64 = 30.0;
+
+fn parse_secs(text: &str) -> Result<f64, String> {
+    let fits = |secs: &f64| (0.1..=LONGEST_CALL_SECS).contains(secs);
+    text.parse().ok().filter(fits).ok_or_else(|| format!("write 0.1 to {LONGEST_CALL_SECS}"))
+}
+
+fn parse_from(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|secs| (0.0..=86_400.0).contains(secs)).ok_or_else(|| "write 0 to 86400".into())
 }
 
 fn parse_size(text: &str) -> Result<(u32, u32), String> {
@@ -57,6 +98,9 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
 struct Counter {
     ledger: Ledger,
     failure: Mutex<Option<String>>,
+    /// 16 kHz, mono, from the begin.
+    sound: Mutex<Vec<f32>>,
+    n_wanted: usize,
 }
 
 impl MediaConsumer for Counter {
@@ -64,7 +108,11 @@ impl MediaConsumer for Counter {
         self.ledger.inferred();
     }
 
-    fn audio(&self, _chunk: AudioChunk) {}
+    fn audio(&self, chunk: AudioChunk) {
+        let mut sound = self.sound.lock();
+        let n = self.n_wanted.saturating_sub(sound.len()).min(chunk.samples.len());
+        sound.extend_from_slice(&chunk.samples[..n]);
+    }
 
     fn notice(&self, notice: Notice) {
         if let Notice::Failed { detail } = notice {
@@ -92,6 +140,7 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
                 sampling: sample,
                 video: Some(request),
                 audio: false,
+                segments: None,
                 mode: Mode::Batch,
                 session: Some(SessionId::derived([])),
                 clock: SystemClock::new(),
@@ -104,6 +153,10 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
             }
             let reading = counter.ledger.read();
             say(&format!(r#"{{"n_decoded":{},"n_frames":{}}}"#, reading.n_decoded, reading.n_inferred));
+        }
+        Command::Sound { input } => {
+            let n = sound_of(&input, Mode::Live, info, usize::MAX, &shutdown)?.len();
+            say(&format!(r#"{{"secs":{}}}"#, n as f64 / f64::from(AudioChunk::SAMPLE_RATE)));
         }
         Command::Infer { model, frames, threads } => {
             let resolved = ModelStore::open_default().resolve(&model)?;
@@ -136,6 +189,81 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
             lane.drain();
             say(&format!(r#"{{"n_frames":{frames}}}"#));
         }
+        Command::Transcribe { input, model, secs, from, repeat } => {
+            let longest = secs.iter().copied().fold(0.0, f64::max);
+            let sound = sound_of(&input, Mode::Batch, info, n_samples(from + longest), &shutdown)?;
+            let (begin, end) = (n_samples(from), n_samples(from + longest));
+            anyhow::ensure!(sound.len() >= end, "{input}: it has less than {} s of sound", from + longest);
+            let resolved = ModelStore::open_default().resolve(&model)?;
+            let mut transcriber = TranscriberFactory::open(&resolved, &SpeechEngineConfig::default())?.make()?;
+            let mut call = |secs: f64| -> anyhow::Result<(f64, String)> {
+                let request = Request::new(&sound[begin..begin + n_samples(secs)]);
+                let before = cpu_secs()?;
+                let heard = transcriber.transcribe(&request)?;
+                let spent = cpu_secs()? - before;
+                Ok((spent, heard.words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(" ")))
+            };
+            if let Some(secs) = secs.first() {
+                call(*secs)?;
+            }
+            for secs in secs {
+                let mut spent = Vec::new();
+                let mut text = String::new();
+                for _ in 0..repeat {
+                    let (cpu, words) = call(secs)?;
+                    (spent, text) = ([spent, vec![cpu]].concat(), words);
+                }
+                say(&serde_json::json!({"model": &model, "secs": secs, "cpu_s": spent, "text": text}).to_string());
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn n_samples(secs: f64) -> usize {
+    (secs * f64::from(AudioChunk::SAMPLE_RATE)).round() as usize
+}
+
+/// The first so many samples of a recording's sound, or as many as there are.
+fn sound_of(
+    input: &str,
+    mode: Mode,
+    info: Arc<StreamInfo>,
+    n_wanted: usize,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Vec<f32>> {
+    let counter = Arc::new(Counter { n_wanted, ..Counter::default() });
+    let options = StreamOptions {
+        info,
+        url: config::source_url(input).map_err(anyhow::Error::msg)?,
+        source: Default::default(),
+        sampling: Sampling::All,
+        video: None,
+        audio: true,
+        segments: None,
+        mode,
+        session: Some(SessionId::derived([])),
+        clock: SystemClock::new(),
+    };
+    let stream = Stream::spawn(options, Arc::clone(&counter) as _)?;
+    while !stream.is_finished() && !shutdown.wait_timeout(Duration::from_millis(20)) {}
+    stream.join();
+    if let Some(detail) = counter.failure.lock().take() {
+        anyhow::bail!("{detail}");
+    }
+    let sound = std::mem::take(&mut *counter.sound.lock());
+    Ok(sound)
+}
+
+/// CPU seconds (user and system) that this process' threads have spent, to the nanosecond.
+///
+/// Source: Linux, Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`: first field.
+fn cpu_secs() -> anyhow::Result<f64> {
+    let mut nanos = 0;
+    for task in std::fs::read_dir("/proc/self/task").context("CPU time needs Linux' /proc")? {
+        // A thread may end in between.
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        nanos += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(nanos as f64 / 1e9)
 }

@@ -1,10 +1,17 @@
 //! `eyewitness demo`: the main job on the bundled clip, through a real RTSP camera on loopback.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use base::{media::StreamName, time::SystemClock};
-use inference::engine::EngineConfig;
 use ingest::camera::{Camera, CameraOptions};
 
 use sinks::file::{Existing, FileConfig};
@@ -12,13 +19,18 @@ use sinks::file::{Existing, FileConfig};
 use super::{EXIT_FAILED, EXIT_UNDELIVERED, begin, say, say_err};
 use crate::{
     config::{self, CheckedStream, ProfileConfig},
+    front::{Front, GOODBYE},
+    hls::HlsConfig,
+    http::HttpConfig,
     stream::Outcome,
     summary,
-    topology::{House, Running},
+    topology::{House, ModelSettings, Running},
 };
 
 /// The clip: 40 s of pedestrians with speech; provenance in media/README.md.
 const CLIP: &[u8] = include_bytes!("../../media/demo.mp4");
+/// The clip's first sentence is over after so many seconds.
+const ENOUGH_TO_HEAR: u64 = 16;
 
 /// The main job on the bundled clip: served by a real RTSP camera on loopback, attached, watched.
 ///
@@ -34,6 +46,9 @@ pub(super) struct Args {
     /// Detector: a built-in model's name or the path of a manifest
     #[arg(long, value_name = "MODEL", default_value = config::DEFAULT_DETECTOR)]
     detect: String,
+    /// Transcriber: likewise; `none` leaves the sound alone
+    #[arg(long, value_name = "MODEL", default_value = config::DEFAULT_TRANSCRIBER)]
+    transcribe: String,
     /// Where the records go
     #[arg(long, value_name = "FILE", default_value = "eyewitness-out/demo.jsonl")]
     out: PathBuf,
@@ -59,24 +74,32 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         url: config::source_url(&url).map_err(anyhow::Error::msg)?,
         profile: ProfileConfig {
             detect: args.detect.clone(),
+            transcribe: args.transcribe.clone(),
             sampling: ingest::Sampling::All,
             ..ProfileConfig::default()
         },
         tags: BTreeMap::from([("Location".to_owned(), "Campus".to_owned())]),
         source: ingest::SourceConfig::default(),
     };
-    say(&format!("A real RTSP camera plays the bundled clip at {}", stream.url));
-    say(&format!("Attached as `{}`; {} looks at every frame. What it sees, live:\n", stream.name, args.detect));
     let clock = SystemClock::new();
     let running = Running::Live;
     let sinks = config::default_sinks(FileConfig { existing: Existing::Replace, ..FileConfig::new(&args.out) });
-    let mut house =
-        House::open(&sinks, EngineConfig::default(), &running, Duration::from_secs(10), std::sync::Arc::clone(&clock))?;
+    let front =
+        Front::new(HttpConfig { listen: free_address(), ..HttpConfig::default() }, &HlsConfig::default(), &clock);
+    let (grace, onlookers) = (Duration::from_secs(10), Some(front.onlookers()));
+    let mut house = House::open(&sinks, ModelSettings::default(), &running, onlookers, grace, Arc::clone(&clock))?;
+    let server = front.open(&mut house, std::iter::once(&stream.profile), &clock)?;
+    say(&format!("A real RTSP camera plays the bundled clip at {}", stream.url));
+    say(&format!("Attached as `{}`: {} looks at every frame, {} listens.", stream.name, args.detect, args.transcribe));
+    say(&format!("Picture and captions, live: http://{}/", server.local_addr()));
+    say("What it sees and hears:\n");
     house.attach(stream, &running)?;
+    house.settle_in();
     let began = clock.monotonic();
     let over = || args.secs > 0 && clock.monotonic().saturating_sub(began) >= Duration::from_secs(args.secs);
     while !house.finished() && !over() && !shutdown.wait_timeout(Duration::from_millis(100)) {}
     let (analyses, outcomes) = house.close();
+    server.stop(GOODBYE);
     drop(camera);
     let analysis = &analyses[0];
     let counts = analysis.findings.counts();
@@ -89,9 +112,19 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         say_err("error: no detection arrived; run `eyewitness doctor`, or again with --log info");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
+    if args.transcribe != config::NO_MODEL && args.secs >= ENOUGH_TO_HEAR && counts.n_words == 0 {
+        say_err("error: no word arrived; run `eyewitness doctor`, or again with --log info");
+        return Ok(ExitCode::from(EXIT_FAILED));
+    }
     if !summary::all_delivered(&outcomes) {
         return Ok(ExitCode::from(EXIT_UNDELIVERED));
     }
     say("Next: write your own cameras into eyewitness.toml (docs/guide/getting-started.md) and `eyewitness run`.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The service's own address, or any free port where something listens there already.
+fn free_address() -> SocketAddr {
+    let usual = HttpConfig::default().listen;
+    if TcpListener::bind(usual).is_ok() { usual } else { SocketAddr::new(usual.ip(), 0) }
 }

@@ -19,22 +19,24 @@ use base::{
 use indicatif::{ProgressBar, ProgressStyle};
 use inference::{
     engine::{EngineConfig, Provider},
+    speech::config::{SpeechConfig, SpeechPoolConfig},
     store::ModelStore,
 };
 use ingest::Sampling;
 use sinks::{
     QueueConfig, SinkConfig, WhenFullConfig,
+    captions::CaptionsConfig,
     console::{ConsoleConfig, Format},
     file::{Existing, FileConfig},
 };
 
 use super::{EXIT_FAILED, EXIT_UNDELIVERED, begin, complain, say_err};
 use crate::{
-    config::{self, CheckedStream, DEFAULT_DETECTOR, ProfileConfig},
+    config::{self, CheckedStream, DEFAULT_DETECTOR, NO_MODEL, ProfileConfig},
     signals::EXIT_ABORTED,
     stream::{Analysis, Outcome},
     summary,
-    topology::{House, Running},
+    topology::{House, ModelSettings, Running},
 };
 
 /// Analyse a recording as fast as it goes: every frame the sampling asks for gets a record, nothing is dropped.
@@ -44,13 +46,29 @@ use crate::{
 #[command(after_help = "Examples:
   eyewitness replay clip.mp4 --out clip.jsonl
   eyewitness replay clip.mp4 --sample fps=2 --classes person,car --min-score 0.5
+  eyewitness replay talk.wav --transcribe whisper-tiny.en --captions talk.vtt
   eyewitness replay clip.mp4 --detect yolox-nano --sample keyframes --out - | jq .objects")]
 pub(super) struct Args {
     /// The recording: a file, or the URL of one
     input: String,
-    /// Detector: a built-in model's name or the path of a manifest
-    #[arg(long, value_name = "MODEL", default_value = DEFAULT_DETECTOR)]
-    detect: String,
+    /// Detector: a built-in model's name or the path of a manifest [default: ssdlite-mbv2, unless --transcribe is given]
+    #[arg(long, value_name = "MODEL")]
+    detect: Option<String>,
+    /// Transcriber: a built-in model's name or the path of a manifest
+    #[arg(long, value_name = "MODEL")]
+    transcribe: Option<String>,
+    /// Captions as WebVTT (.vtt) or SubRip (.srt), replacing what is there; may be given twice
+    #[arg(long, value_name = "FILE", requires = "transcribe")]
+    captions: Vec<PathBuf>,
+    /// Publish the revisions of transcripts as a live stream would, every so many milliseconds of sound
+    #[arg(long, value_name = "STEP_MS", requires = "transcribe", num_args = 0..=1, default_missing_value = "450")]
+    partials: Option<u64>,
+    /// Spoken language (ISO 639-1), or auto
+    #[arg(long, default_value = "auto", requires = "transcribe")]
+    language: String,
+    /// Write English, whatever is spoken
+    #[arg(long, requires = "transcribe")]
+    translate: bool,
     /// Frames to look at: all, every=N, fps=F or keyframes
     #[arg(long, value_name = "WHICH", default_value = "all", value_parser = parse_sampling)]
     sample: Sampling,
@@ -106,8 +124,21 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         Some(name) => StreamName::new(name)?,
         None => name_from(&url),
     };
+    let detect = match (&args.detect, &args.transcribe) {
+        (Some(model), _) => model.as_str(),
+        (None, Some(_)) => NO_MODEL,
+        (None, None) => DEFAULT_DETECTOR,
+    };
     let profile = ProfileConfig {
-        detect: args.detect.clone(),
+        detect: detect.into(),
+        transcribe: args.transcribe.clone().unwrap_or_else(|| NO_MODEL.into()),
+        speech: SpeechConfig {
+            language: args.language.clone(),
+            translate: args.translate,
+            partials: args.partials.is_some(),
+            step_ms: args.partials.unwrap_or(SpeechConfig::default().step_ms),
+            ..SpeechConfig::default()
+        },
         sampling: args.sample,
         classes: args.classes.clone(),
         min_score: args.min_score,
@@ -124,28 +155,42 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         let is_output = to_file && args.out.canonicalize().is_ok_and(|out| out == input);
         anyhow::ensure!(!is_output, "{}: the output is the input; give --out another file", args.out.display());
     }
-    ModelStore::open_default().resolve(&args.detect).with_context(|| format!("model `{}`", args.detect))?;
+    for model in profile.detector().into_iter().chain(profile.transcriber()) {
+        ModelStore::open_default().resolve(model).with_context(|| format!("model `{model}`"))?;
+    }
     let sink = if to_file {
         SinkConfig::File(FileConfig { existing: Existing::Replace, ..FileConfig::new(&args.out) })
     } else {
         let queue = QueueConfig { when_full: Some(WhenFullConfig::Block), ..QueueConfig::default() };
         SinkConfig::Console(ConsoleConfig { format: Format::Json, queue, ..ConsoleConfig::default() })
     };
-    let sinks = BTreeMap::from([("out".to_owned(), sink)]);
+    let mut sinks = BTreeMap::from([("out".to_owned(), sink)]);
+    for path in &args.captions {
+        sinks.insert(
+            format!("captions {}", path.display()),
+            SinkConfig::Captions(CaptionsConfig { existing: Existing::Replace, ..CaptionsConfig::new(path) }),
+        );
+    }
+    for sink in sinks.values() {
+        sink.validate()?;
+    }
     let clock = SystemClock::new();
     let grace = Duration::from_secs(60);
     let session = SessionId::derived([]);
-    let mut house = House::open(&sinks, engine_config, &Running::Replay { session }, grace, Arc::clone(&clock))?;
-    let model = house.prepare(&profile)?.model_id();
-    let settings =
+    let settings = ModelSettings { engine: engine_config, speech: SpeechPoolConfig::default() };
+    let mut house = House::open(&sinks, settings, &Running::Replay { session }, None, grace, Arc::clone(&clock))?;
+    let models = house.prepare(&profile)?;
+    let mut settings =
         format!("{:?} {:?} {:?}", args.sample, (&args.classes, args.min_score), (args.no_track, &profile.tracker));
-    let session = SessionId::derived([
-        name.as_str().as_bytes(),
-        fingerprint(&args.input).as_slice(),
-        model.name.as_bytes(),
-        model.version.as_bytes(),
-        settings.as_bytes(),
-    ]);
+    if models.pool.is_some() {
+        settings += &format!(" {:?} {:?}", profile.speech, profile.captions);
+    }
+    let print = fingerprint(&args.input);
+    let model_ids = [models.engine.map(|e| e.model_id()), models.pool.map(|p| p.model_id())];
+    let of_models = model_ids.iter().flatten().flat_map(|m| [m.name.as_bytes(), m.version.as_bytes()]);
+    let session = SessionId::derived(
+        [name.as_str().as_bytes(), print.as_slice()].into_iter().chain(of_models).chain([settings.as_bytes()]),
+    );
     house.attach(
         CheckedStream { name, url, profile, tags: BTreeMap::new(), source: ingest::SourceConfig::default() },
         &Running::Replay { session },
@@ -195,11 +240,12 @@ fn name_from(url: &SourceUrl) -> StreamName {
     StreamName::new(&clean).or_else(|_| StreamName::new("recording")).expect("`recording` is a stream name")
 }
 
-/// What makes a recording this one: its length, its first and its last mebibyte. A URL stands for itself.
+/// What makes a recording this one: its length, its first and its last mebibyte. A URL that is no file stands for itself.
 fn fingerprint(input: &str) -> Vec<u8> {
     const PART: u64 = 1 << 20;
+    let path = url::Url::parse(input).ok().filter(|u| u.scheme() == "file").and_then(|u| u.to_file_path().ok());
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(input)?;
+        let mut file = File::open(path.as_deref().unwrap_or(Path::new(input)))?;
         let length = file.metadata()?.len();
         let mut bytes = length.to_le_bytes().to_vec();
         (&mut file).take(PART).read_to_end(&mut bytes)?;
@@ -232,9 +278,10 @@ impl Progress {
         let spent = self.clock.monotonic().saturating_sub(self.began).as_secs_f64();
         let media = counts.pts.nanos() as f64 / 1e9;
         self.bar.set_message(format!(
-            "{media:.1} s of media, {} frames, {} objects, {:.1} x real time",
+            "{media:.1} s of media, {} frames, {} objects, {} words, {:.1} x real time",
             counts.n_records,
             counts.n_objects,
+            counts.n_words,
             if spent > 0.0 { media / spent } else { 0.0 }
         ));
         self.bar.tick();
@@ -280,6 +327,7 @@ mod tests {
         std::fs::write(&b, b"same").expect("write");
         let of = |p: &Path| fingerprint(&p.display().to_string());
         assert_eq!(of(&a), of(&b));
+        assert_eq!(fingerprint(&format!("file://{}", a.display())), of(&b));
         std::fs::write(&b, b"more").expect("write");
         assert_ne!(of(&a), of(&b));
     }

@@ -1,15 +1,16 @@
 //! `eyewitness run`: the service.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use base::time::SystemClock;
 
 use super::{EXIT_FAILED, EXIT_REFUSED, EXIT_UNDELIVERED, begin, say_err};
 use crate::{
     config,
+    front::{Front, GOODBYE},
     stream::Outcome,
     summary,
-    topology::{House, Running},
+    topology::{House, ModelSettings, Running},
 };
 
 /// Attach every stream of a configuration and run until SIGTERM, or until every source has ended.
@@ -40,18 +41,31 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         args.config.display()
     );
     let running = Running::Live;
-    let mut house =
-        House::open(&config.sinks, config.inference.clone(), &running, config.service.grace(), SystemClock::new())?;
+    let models = ModelSettings { engine: config.inference.clone(), speech: config.speech.clone() };
+    let clock = SystemClock::new();
+    let front = config.http.map(|http| Front::new(http, &config.hls, &clock));
+    let onlookers = front.as_ref().map(Front::onlookers);
+    let grace = config.service.grace();
+    let mut house = House::open(&config.sinks, models, &running, onlookers, grace, Arc::clone(&clock))?;
     // Every model is loaded, and every profile held against its model, before the first stream starts.
     for stream in &config.streams {
         house.prepare(&stream.profile).map_err(|e| e.context(format!("stream `{}`", stream.name)))?;
     }
+    let profiles = config.streams.iter().map(|s| &s.profile);
+    let server = front.map(|front| front.open(&mut house, profiles, &clock)).transpose()?;
+    if let Some(server) = &server {
+        tracing::info!(address = %server.local_addr(), "the HTTP service listens");
+    }
     for stream in config.streams {
         house.attach(stream, &running)?;
     }
+    house.settle_in();
     tracing::info!(n_streams = house.streams().len(), "running");
     while !house.finished() && !shutdown.wait_timeout(Duration::from_millis(200)) {}
     let (analyses, sinks) = house.close();
+    if let Some(server) = server {
+        server.stop(GOODBYE);
+    }
     say_err(&summary::render(&analyses, &sinks));
     if !summary::all_delivered(&sinks) {
         return Ok(ExitCode::from(EXIT_UNDELIVERED));

@@ -7,14 +7,24 @@ pub mod problem;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use base::{media::StreamName, redact::SourceUrl};
-use inference::{engine::EngineConfig, filter::DetectionFilter, store::ModelStore, track::TrackerConfig};
+use inference::{
+    captions::CaptionConfig,
+    engine::EngineConfig,
+    filter::DetectionFilter,
+    manifest::Task,
+    speech::config::{SpeechConfig, SpeechPoolConfig},
+    store::ModelStore,
+    track::TrackerConfig,
+};
 use ingest::{Sampling, SourceConfig};
 use schemars::JsonSchema;
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use sinks::{SinkConfig, console::ConsoleConfig, file::FileConfig};
 
 use self::problem::{Problem, Problems};
+use crate::{hls::HlsConfig, http::HttpConfig};
 
 /// A configuration file.
 #[derive(Deserialize, JsonSchema)]
@@ -32,9 +42,18 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, SinkConfig>")]
     pub sinks: BTreeMap<String, Spanned<SinkConfig>>,
-    /// How models run.
+    /// How detectors run.
     #[serde(default)]
     pub inference: EngineConfig,
+    /// How transcribers run.
+    #[serde(default)]
+    pub speech: SpeechPoolConfig,
+    /// The HTTP service: live captions, players, metrics. Without this table there is none, and no open port.
+    #[schemars(with = "Option<HttpConfig>")]
+    pub http: Option<Spanned<HttpConfig>>,
+    /// The streams' own pictures and sound for players, with the captions; served by the HTTP service.
+    #[serde(default)]
+    pub hls: HlsConfig,
     /// The service as a whole.
     #[serde(default)]
     pub service: ServiceConfig,
@@ -64,8 +83,11 @@ pub struct StreamConfig {
 #[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileConfig {
-    /// Detector: a built-in model's name (see `eyewitness models list`) or the path of a manifest.
+    /// Detector: a built-in model's name (see `eyewitness models list`) or the path of a manifest; `none` leaves pictures
+    /// alone.
     pub detect: String,
+    /// Transcriber, such as `whisper-tiny.en`: likewise. `none` leaves sound alone: nobody is listened to unasked.
+    pub transcribe: String,
     /// Which frames to look at.
     pub sampling: Sampling,
     /// Classes to report, in the model's own words; empty for all.
@@ -78,26 +100,47 @@ pub struct ProfileConfig {
     pub track: bool,
     /// How objects are followed.
     pub tracker: TrackerConfig,
+    /// How speech is cut and transcribed.
+    pub speech: SpeechConfig,
+    /// How words become captions.
+    pub captions: CaptionConfig,
 }
 
 /// Detector of a profile that names none.
 pub const DEFAULT_DETECTOR: &str = "ssdlite-mbv2";
+/// Transcriber of the demo.
+pub const DEFAULT_TRANSCRIBER: &str = "whisper-tiny.en";
+/// In a model's place: no model.
+pub const NO_MODEL: &str = "none";
 
 impl Default for ProfileConfig {
     fn default() -> Self {
         Self {
             detect: DEFAULT_DETECTOR.into(),
+            transcribe: NO_MODEL.into(),
             sampling: Sampling::Fps(5.0),
             classes: Vec::new(),
             min_score: None,
             class_scores: BTreeMap::new(),
             track: true,
             tracker: TrackerConfig::default(),
+            speech: SpeechConfig::default(),
+            captions: CaptionConfig::default(),
         }
     }
 }
 
 impl ProfileConfig {
+    /// The detector, if pictures are looked at.
+    pub fn detector(&self) -> Option<&str> {
+        (self.detect != NO_MODEL).then_some(self.detect.as_str())
+    }
+
+    /// The transcriber, if sound is listened to.
+    pub fn transcriber(&self) -> Option<&str> {
+        (self.transcribe != NO_MODEL).then_some(self.transcribe.as_str())
+    }
+
     /// What of the model's detections is reported.
     pub fn filter(&self) -> DetectionFilter {
         DetectionFilter {
@@ -158,8 +201,14 @@ pub struct Checked {
     pub streams: Vec<CheckedStream>,
     /// The sinks.
     pub sinks: BTreeMap<String, SinkConfig>,
-    /// How models run.
+    /// How detectors run.
     pub inference: EngineConfig,
+    /// How transcribers run.
+    pub speech: SpeechPoolConfig,
+    /// The HTTP service, if there is to be one.
+    pub http: Option<HttpConfig>,
+    /// Players.
+    pub hls: HlsConfig,
     /// The service.
     pub service: ServiceConfig,
 }
@@ -188,7 +237,8 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
     for (name, stream) in &config.streams {
         let checked_name =
             StreamName::new(name.get_ref()).map_err(|e| problems.push(Problem::at(name.span(), e.to_string()))).ok();
-        let url = expand(stream.url.get_ref(), env)
+        // Percent-encoded, so that any password fits into a URL.
+        let url = expand(stream.url.get_ref(), env, base::redact::percent_encoded)
             .map_err(|e| problems.push(Problem::at(stream.url.span(), e)))
             .ok()
             .and_then(|full| {
@@ -225,12 +275,27 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
         let wrong = |cause: String| Problem::at(profile.span(), format!("profile `{name}`: {cause}"));
         let checked = profile.get_ref();
         problems.extend(checked.sampling.check().err().map(|e| wrong(e.to_string())));
-        match ModelStore::open_default().resolve(&checked.detect) {
-            Err(e) => problems.push(wrong(e.to_string())),
-            Ok(model) => {
+        let store = ModelStore::open_default();
+        match checked.detector().map(|model| store.resolve(model)) {
+            Some(Err(e)) => problems.push(wrong(e.to_string())),
+            Some(Ok(model)) => {
                 problems.extend(checked.filter().thresholds(&model.manifest).err().map(|e| wrong(e.to_string())));
             }
+            None if checked.transcriber().is_none() => {
+                problems.push(wrong("neither `detect` nor `transcribe` names a model: nothing would be done".into()));
+            }
+            None => {}
         }
+        match checked.transcriber().map(|model| store.resolve(model)) {
+            Some(Err(e)) => problems.push(wrong(e.to_string())),
+            Some(Ok(model)) if model.manifest.task != Task::Transcribe => {
+                let (name, task) = (&model.manifest.name, model.manifest.task.as_str());
+                problems.push(wrong(format!("`transcribe`: model `{name}` is for `{task}`, not for `transcribe`")));
+            }
+            _ => {}
+        }
+        problems.extend(checked.speech.check().err().map(|e| wrong(format!("speech: {e}"))));
+        problems.extend(checked.captions.check().err().map(|e| wrong(format!("captions: {e}"))));
         problems.extend(checked.tracker.check().err().map(|e| wrong(e.to_string())));
         if checked.min_score.iter().chain(checked.class_scores.values()).any(|s| !(0.0..=1.0).contains(s)) {
             problems.push(wrong("`min_score` and `class_scores` lie between 0 and 1".into()));
@@ -238,6 +303,28 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
     }
     if let Err(e) = config.inference.check() {
         let place = text.find("[inference").map_or(0..0, |at| at..at + "[inference".len());
+        problems.push(Problem::at(place, e.to_string()));
+    }
+    if let Err(e) = config.speech.check() {
+        let place = text.find("[speech").map_or(0..0, |at| at..at + "[speech".len());
+        problems.push(Problem::at(place, e.to_string()));
+    }
+    let mut http = None;
+    if let Some(table) = config.http {
+        let place = table.span();
+        let mut checked = table.into_inner();
+        let wrong = |e: String| Problem::at(place.clone(), format!("http: {e}"));
+        if let Some(token) = &checked.token {
+            match expand(token.expose_secret(), env, |value| value.to_owned()) {
+                Ok(token) => checked.token = Some(token.into()),
+                Err(e) => problems.push(wrong(format!("token: {e}"))),
+            }
+        }
+        problems.extend(checked.check().err().map(|e| wrong(e.to_string())));
+        http = Some(checked);
+    }
+    if let Err(e) = config.hls.check() {
+        let place = text.find("[hls").map_or(0..0, |at| at..at + "[hls".len());
         problems.push(Problem::at(place, e.to_string()));
     }
     for (name, sink) in &config.sinks {
@@ -253,7 +340,8 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
     } else {
         config.sinks.into_iter().map(|(name, sink)| (name, sink.into_inner())).collect()
     };
-    Ok(Checked { streams, sinks, inference: config.inference, service: config.service })
+    let Config { inference, speech, hls, service, .. } = config;
+    Ok(Checked { streams, sinks, inference, speech, http, hls, service })
 }
 
 /// The embedded default: no broker needed.
@@ -272,15 +360,15 @@ pub fn source_url(text: &str) -> Result<SourceUrl, String> {
     ingest::source_url(text).map_err(|e| e.to_string())
 }
 
-/// Puts environment variables in, percent-encoded so that any password fits into a URL.
-fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+/// Puts environment variables in, each as `encode` writes it.
+fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>, encode: impl Fn(&str) -> String) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         let (name, next) = after.split_once('}').ok_or_else(|| "`${` without its `}`".to_owned())?;
         let value = env(name).ok_or_else(|| format!("environment variable `{name}` is not set"))?;
         out.push_str(before);
-        out.push_str(&base::redact::percent_encoded(&value));
+        out.push_str(&encode(&value));
         rest = next;
     }
     out.push_str(rest);

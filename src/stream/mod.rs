@@ -1,40 +1,72 @@
-//! One stream's analysis: takes frames from ingest, sends them to the model, follows objects, publishes events.
+//! One stream's analysis: takes frames and sound from ingest, hands them to the models, publishes what comes back.
 //!
-//! `frame` runs on the stream's decoding thread and only enqueues; results come back on the model's thread; `notice`
-//! runs on the stream's supervising thread. Never does I/O.
+//! `frame` and `audio` run on the stream's decoding threads and only enqueue; results come back on the models' threads;
+//! `notice` runs on the stream's supervising thread. Never does I/O.
+
+mod hearing;
+pub mod order;
+mod sight;
 
 use std::sync::Arc;
 
 use base::{
-    event::{Body, Detection, Detections, Event, Gap, ModelId, Status, StreamState, TrackedObject},
+    event::{Body, Event, Gap, Status, StreamState},
     ledger::Ledger,
-    media::{AudioChunk, Frame, MediaConsumer, Notice, SessionId, SourceDescription, StreamInfo},
+    media::{
+        AudioChunk, Frame, GapReason, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo,
+    },
     time::{Clock, Pts},
 };
 use inference::{
     InferenceError,
+    captions::{CaptionConfig, Captioner},
     engine::{Engine, Lane, LanePolicy},
-    filter::{DetectionFilter, ReportThresholds},
-    track::{Tracker, TrackerConfig},
+    filter::DetectionFilter,
+    speech::{
+        config::SpeechConfig,
+        pool::{Ear, EarPolicy, EarReading, SpeechPool},
+    },
+    track::TrackerConfig,
 };
 use parking_lot::Mutex;
 
-use crate::{latency::Latency, topology::Fanout};
+use self::{hearing::Hearing, order::Outlet, sight::Sight};
+use crate::{hls::HlsStore, latency::Latency, topology::Fanout};
+
+/// What a stream's pictures go through.
+pub struct SightOptions {
+    /// The shared detector.
+    pub engine: Arc<Engine>,
+    /// What to report.
+    pub filter: DetectionFilter,
+    /// How to follow objects; none to leave it.
+    pub tracker: Option<TrackerConfig>,
+}
+
+/// What a stream's sound goes through.
+pub struct HearingOptions {
+    /// The shared transcribers.
+    pub pool: Arc<SpeechPool>,
+    /// How speech is cut and transcribed.
+    pub speech: SpeechConfig,
+    /// How words become captions.
+    pub captions: CaptionConfig,
+}
 
 /// What an analysis needs.
 pub struct AnalysisOptions {
     /// Name and tags.
     pub info: Arc<StreamInfo>,
-    /// The shared detector.
-    pub engine: Arc<Engine>,
-    /// What to report.
-    pub filter: DetectionFilter,
-    /// What happens to frames that come faster than the model.
-    pub policy: LanePolicy,
-    /// How to follow objects; none to leave it.
-    pub tracker: Option<TrackerConfig>,
+    /// What its pictures go through, if anything.
+    pub sight: Option<SightOptions>,
+    /// What its sound goes through, if anything.
+    pub hearing: Option<HearingOptions>,
+    /// Whether it is a recording, of which nothing may be lost; else the newest media go first.
+    pub recorded: bool,
     /// Where events go.
     pub fanout: Fanout,
+    /// Who hands its media on to players, if anybody.
+    pub players: Option<Arc<HlsStore>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The fixed session of a recording.
@@ -58,8 +90,12 @@ pub struct Analysis {
     ledger: Ledger,
     /// Emptied at the close, so that the sinks see their last sender go.
     fanout: Mutex<Fanout>,
+    outlet: Mutex<Outlet>,
     lane: Mutex<Option<Lane>>,
-    life: Mutex<Life>,
+    ear: Mutex<Option<Arc<Ear>>>,
+    hearing: Mutex<Option<Arc<Mutex<Hearing>>>>,
+    life: Arc<Mutex<Life>>,
+    players: Option<Arc<HlsStore>>,
     /// What the results have added up to.
     pub findings: Arc<Findings>,
 }
@@ -82,18 +118,36 @@ pub struct Findings {
 }
 
 /// What was found so far.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Counts {
-    /// Records published, one a frame.
+    /// Detection records published, one a frame.
     pub n_records: u64,
     /// Objects in them.
     pub n_objects: u64,
     /// Different tracks among them.
     pub n_tracks: u64,
-    /// Outages.
+    /// Words in final transcripts.
+    pub n_words: u64,
+    /// Outages, and stretches of speech that were not transcribed.
     pub n_gaps: u64,
+    /// The latter, by reason.
+    pub speech_gaps: [(GapReason, u64); 2],
     /// Stream time of the newest record.
     pub pts: Pts,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            n_records: 0,
+            n_objects: 0,
+            n_tracks: 0,
+            n_words: 0,
+            n_gaps: 0,
+            speech_gaps: [(GapReason::SpeechOverload, 0), (GapReason::SpeechFailed, 0)],
+            pts: Pts::ZERO,
+        }
+    }
 }
 
 impl Findings {
@@ -103,106 +157,75 @@ impl Findings {
     }
 }
 
-/// Turns the results of one stream into events. Owned by the stream's lane, runs on the model's thread.
-struct Results {
-    info: Arc<StreamInfo>,
-    model: Arc<ModelId>,
-    tracker_config: Option<TrackerConfig>,
-    thresholds: ReportThresholds,
-    /// The user named least scores: then they hold for tracked objects too.
-    strict: bool,
-    tracker: Option<(SessionId, Tracker)>,
-    newest_track: u64,
-    fanout: Fanout,
-    clock: Arc<dyn Clock>,
-    findings: Arc<Findings>,
-}
-
-impl Results {
-    fn take(&mut self, frame: Frame, detections: Vec<Detection>) {
-        let mut objects: Vec<TrackedObject> = match &self.tracker_config {
-            None => detections.into_iter().map(|detection| TrackedObject { detection, track: None }).collect(),
-            Some(config) => {
-                // Ids count within a session: what moved during an outage is not the same object for sure.
-                if self.tracker.as_ref().is_none_or(|(session, _)| *session != frame.session) {
-                    self.tracker = Some((frame.session.clone(), Tracker::new(config.clone(), self.thresholds.clone())));
-                    self.newest_track = 0;
-                }
-                let Some((_, tracker)) = &mut self.tracker else { return };
-                tracker.update(frame.pts, &detections)
-            }
-        };
-        if self.strict {
-            objects.retain(|o| o.detection.score >= self.thresholds.of(&o.detection.class));
-        }
-        for object in &mut objects {
-            object.detection.box_in_image =
-                object.detection.box_in_image.within(frame.source_width, frame.source_height);
-        }
-        {
-            let mut counts = self.findings.counts.lock();
-            counts.n_records += 1;
-            counts.n_objects += objects.len() as u64;
-            counts.pts = frame.pts;
-            for track in objects.iter().filter_map(|o: &TrackedObject| o.track) {
-                if track > self.newest_track {
-                    self.newest_track = track;
-                    counts.n_tracks += 1;
-                }
-            }
-        }
-        let body = Body::Detections(Detections {
-            width: frame.source_width,
-            height: frame.source_height,
-            index: frame.index,
-            model: Arc::clone(&self.model),
-            objects,
-        });
-        let event = Event::new(&self.info, &frame.session, frame.index, frame.pts, frame.captured, body);
-        self.findings.latency.add(self.clock.monotonic().saturating_sub(frame.decoded_at));
-        self.fanout.publish(event);
-    }
-}
-
 impl Analysis {
-    /// Opens the stream's lane into the model.
+    /// Opens the stream's ways into the models.
     ///
     /// # Errors
-    /// When the filter names a class that the model does not know.
+    /// When the filter names a class that the detector does not know, or a language that the transcriber does not.
     pub fn start(options: AnalysisOptions) -> Result<Arc<Self>, InferenceError> {
         let ledger = Ledger::default();
         let findings = Arc::new(Findings::default());
-        let mut results = Results {
-            info: Arc::clone(&options.info),
-            model: options.engine.model_id(),
-            thresholds: options.engine.thresholds(&options.filter)?,
-            strict: options.filter.score.is_some() || !options.filter.per_class.is_empty(),
-            tracker_config: options.tracker,
-            tracker: None,
-            newest_track: 0,
-            fanout: options.fanout.clone(),
-            clock: Arc::clone(&options.clock),
-            findings: Arc::clone(&findings),
-        };
-        // The tracker's second pass lives on detections too weak to be reported by themselves.
-        let low_score = results.tracker_config.as_ref().map(|t| t.low_score);
-        let filter = DetectionFilter { low_score, ..options.filter };
-        let lane = options.engine.lane(
-            options.info.name.clone(),
-            options.policy,
-            ledger.clone(),
-            &filter,
-            Box::new(move |frame, detections| results.take(frame, detections)),
-        )?;
+        let in_order = options.recorded && options.sight.is_some() && options.hearing.is_some();
+        let outlet = Outlet::new(options.fanout.clone(), in_order);
         // What happens before the first session (a refused password, say) belongs to a session too: this one.
         let session = options.session.unwrap_or_else(|| SessionId::live(options.clock.wall()));
         let life = Life { session, n_status: 0, n_gaps: 0, pts: Pts::ZERO, outcome: Outcome::Open, source: None };
+        let life = Arc::new(Mutex::new(life));
+        let lane = match options.sight {
+            None => None,
+            Some(sight) => {
+                let mut results = Sight {
+                    info: Arc::clone(&options.info),
+                    model: sight.engine.model_id(),
+                    thresholds: sight.engine.thresholds(&sight.filter)?,
+                    strict: sight.filter.score.is_some() || !sight.filter.per_class.is_empty(),
+                    tracker_config: sight.tracker,
+                    tracker: None,
+                    newest_track: 0,
+                    outlet: outlet.clone(),
+                    clock: Arc::clone(&options.clock),
+                    findings: Arc::clone(&findings),
+                };
+                // The tracker's second pass lives on detections too weak to be reported by themselves.
+                let low_score = results.tracker_config.as_ref().map(|t| t.low_score);
+                let filter = DetectionFilter { low_score, ..sight.filter };
+                let policy = if options.recorded { LanePolicy::Block } else { LanePolicy::Latest };
+                let on_result = Box::new(move |frame, detections| results.take(frame, detections));
+                Some(sight.engine.lane(options.info.name.clone(), policy, ledger.clone(), &filter, on_result)?)
+            }
+        };
+        let (ear, hearing) = match options.hearing {
+            None => (None, None),
+            Some(hearing) => {
+                let results = Arc::new(Mutex::new(Hearing {
+                    info: Arc::clone(&options.info),
+                    captioner: Captioner::new(hearing.captions),
+                    life: Arc::clone(&life),
+                    outlet: outlet.clone(),
+                    findings: Arc::clone(&findings),
+                    players: options.players.clone(),
+                    session: None,
+                    n_transcripts: 0,
+                    n_captions: 0,
+                    anchor: None,
+                }));
+                let policy = if options.recorded { EarPolicy::Block } else { EarPolicy::Live };
+                let shared = Arc::clone(&results);
+                let on_heard = Box::new(move |heard| shared.lock().take(heard));
+                let ear = hearing.pool.ear(options.info.name.clone(), policy, &hearing.speech, on_heard)?;
+                (Some(Arc::new(ear)), Some(results))
+            }
+        };
         Ok(Arc::new(Self {
             info: options.info,
             ledger,
             fanout: Mutex::new(options.fanout),
-            lane: Mutex::new(Some(lane)),
-            life: Mutex::new(life),
+            outlet: Mutex::new(outlet),
+            lane: Mutex::new(lane),
+            ear: Mutex::new(ear),
+            hearing: Mutex::new(hearing),
+            life,
+            players: options.players,
             findings,
         }))
     }
@@ -226,10 +249,13 @@ impl Analysis {
     pub fn close(&self) {
         self.drain();
         self.lane.lock().take();
+        self.ear.lock().take();
+        self.hearing.lock().take();
         if self.outcome() == Outcome::Open {
             self.status(StreamState::Stopped, None, None);
         }
         *self.fanout.lock() = Fanout::default();
+        *self.outlet.lock() = Outlet::new(Fanout::default(), false);
     }
 
     fn publish(&self, event: Event) {
@@ -238,10 +264,26 @@ impl Analysis {
         fanout.publish(event);
     }
 
+    /// How far behind its speech is, where somebody listens.
+    pub fn hearing(&self) -> Option<EarReading> {
+        self.ear.lock().as_ref().map(|ear| ear.reading())
+    }
+
+    /// Waits until everything that came in has been worked off, and tells it.
     fn drain(&self) {
         if let Some(lane) = &*self.lane.lock() {
             lane.drain();
         }
+        // Not under the lock: the words still to come may take a while.
+        let ear = self.ear.lock().clone();
+        if let Some(ear) = ear {
+            ear.end();
+            ear.drain();
+        }
+        if let Some(hearing) = &*self.hearing.lock() {
+            hearing.lock().finish();
+        }
+        self.outlet.lock().flush();
     }
 
     fn status(&self, state: StreamState, detail: Option<String>, source: Option<SourceDescription>) {
@@ -268,8 +310,17 @@ impl MediaConsumer for Analysis {
         }
     }
 
-    fn audio(&self, _chunk: AudioChunk) {
-        // Not asked for: see `topology`.
+    fn audio(&self, chunk: AudioChunk) {
+        let ear = self.ear.lock().clone();
+        if let Some(ear) = ear {
+            ear.push(chunk);
+        }
+    }
+
+    fn segment(&self, segment: MediaSegment) {
+        if let Some(players) = &self.players {
+            players.segment(&self.info.name, segment);
+        }
     }
 
     fn notice(&self, notice: Notice) {
@@ -290,6 +341,7 @@ impl MediaConsumer for Analysis {
                     life.source = Some(source.clone());
                     self.findings.counts.lock().pts = Pts::ZERO;
                 }
+                self.outlet.lock().restart();
                 self.status(StreamState::Playing, None, Some(source));
             }
             Notice::Interrupted { reason, detail, retry_in } => {

@@ -1,0 +1,144 @@
+//! Puts what is seen and what is heard of a recording into one order, whichever of the two is worked off first, so that
+//! two replays are the same bytes. Live events are not held back. Called on the models' threads.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use base::{event::Event, time::Pts};
+use parking_lot::Mutex;
+
+use crate::topology::Fanout;
+
+/// Who an event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Branch {
+    /// The pictures.
+    Sight,
+    /// The sound.
+    Hearing,
+}
+
+/// What one branch has told that the other has not yet come up to.
+#[derive(Default)]
+struct Side {
+    waiting: VecDeque<Event>,
+    /// No event with an earlier PTS will come any more.
+    told_until: Pts,
+}
+
+/// The outlet of one stream's branches.
+#[derive(Clone)]
+pub struct Outlet {
+    fanout: Fanout,
+    /// None where events go out as they come.
+    sides: Option<Arc<Mutex<[Side; 2]>>>,
+}
+
+impl Outlet {
+    /// `in_order` for a recording of which both branches are worked off.
+    pub fn new(fanout: Fanout, in_order: bool) -> Self {
+        Self { fanout, sides: in_order.then(Arc::default) }
+    }
+
+    /// Publishes one event of a branch; its branch tells them in its own order.
+    pub fn publish(&self, branch: Branch, event: Event) {
+        let Some(sides) = &self.sides else { return self.fanout.publish(event) };
+        let mut sides = sides.lock();
+        sides[branch as usize].waiting.push_back(event);
+        self.release(&mut sides);
+    }
+
+    /// A branch will tell no event before `until` any more.
+    pub fn told_until(&self, branch: Branch, until: Pts) {
+        if let Some(sides) = &self.sides {
+            let mut sides = sides.lock();
+            sides[branch as usize].told_until = until;
+            self.release(&mut sides);
+        }
+    }
+
+    /// Publishes what waits: both branches have been drained.
+    pub fn flush(&self) {
+        if let Some(sides) = &self.sides {
+            let mut sides = sides.lock();
+            let before = sides.each_mut().map(|s| std::mem::replace(&mut s.told_until, Pts::from_nanos(u64::MAX)));
+            self.release(&mut sides);
+            for (side, before) in sides.iter_mut().zip(before) {
+                side.told_until = before;
+            }
+        }
+    }
+
+    /// Stream time begins anew.
+    pub fn restart(&self) {
+        self.flush();
+        if let Some(sides) = &self.sides {
+            sides.lock().iter_mut().for_each(|s| s.told_until = Pts::ZERO);
+        }
+    }
+
+    fn release(&self, [sight, hearing]: &mut [Side; 2]) {
+        loop {
+            let next = match (sight.waiting.front(), hearing.waiting.front()) {
+                (Some(seen), Some(heard)) if seen.pts <= heard.pts => sight.waiting.pop_front(),
+                (Some(_), Some(_)) => hearing.waiting.pop_front(),
+                (Some(seen), None) if seen.pts <= hearing.told_until => sight.waiting.pop_front(),
+                (None, Some(heard)) if heard.pts < sight.told_until => hearing.waiting.pop_front(),
+                _ => None,
+            };
+            let Some(event) = next else { return };
+            self.fanout.publish(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{
+        event::{Body, Gap},
+        media::{GapReason, SessionId, StreamInfo, StreamName},
+        queue::{WhenFull, queue},
+    };
+
+    use super::*;
+
+    /// However the two branches interleave, the order is the same.
+    #[test]
+    fn one_order_for_every_interleaving() {
+        let name = StreamName::new("a").expect("name");
+        let info = Arc::new(StreamInfo { name, tags: Default::default() });
+        let event = |number, ms| {
+            let (from, to) = (Pts::ZERO, Pts::ZERO);
+            let body = Body::Gap(Gap { from, to, reason: GapReason::Stalled, n_frames_dropped: None, detail: None });
+            Event::new(&info, &SessionId::derived([]), number, Pts::from_millis(ms), None, body)
+        };
+        let seen = [0, 100, 200, 300, 400];
+        // Number, PTS, and until when all is told after it.
+        let heard = [(100, 150, 150), (101, 120, 150), (102, 150, 390)];
+        let run = |pattern: u32| {
+            let (tx, rx) = queue("test", 64, WhenFull::Block);
+            let outlet = Outlet::new(Fanout::from_iter([tx]), true);
+            let (mut s, mut h) = (seen.iter().enumerate(), heard.iter());
+            for bit in 0..8 {
+                let hear = pattern >> bit & 1 == 1;
+                if let Some((number, ms, until)) = hear.then(|| h.next()).flatten() {
+                    outlet.publish(Branch::Hearing, event(*number, *ms));
+                    outlet.told_until(Branch::Hearing, Pts::from_millis(*until));
+                } else if let Some((number, ms)) = s.next() {
+                    outlet.publish(Branch::Sight, event(number as u64, *ms));
+                    outlet.told_until(Branch::Sight, Pts::from_millis(*ms));
+                }
+            }
+            outlet.flush();
+            drop(outlet);
+            std::iter::from_fn(|| rx.recv())
+                .map(|e| e.id.rsplit('-').next().unwrap_or("").to_owned())
+                .collect::<Vec<_>>()
+        };
+        for pattern in 0..256_u32 {
+            // Only those in which both come to their end.
+            if pattern.count_ones() == 3 {
+                assert_eq!(run(pattern), ["0", "1", "100", "101", "102", "2", "3", "4"], "{pattern:b}");
+            }
+        }
+    }
+}
