@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use base::{ledger::DropReason, media::MediaConsumer as _, time::SystemClock};
 use eyewitness::{
     config,
-    topology::{House, Running},
+    topology::{House, ModelSettings, Running},
 };
 
 use sinks::file::FileConfig;
@@ -30,8 +30,15 @@ fn row_1_decoded_is_inferred_plus_dropped_by_reason() {
         .into_iter()
         .filter(|(name, _)| name == "file")
         .collect::<BTreeMap<_, _>>();
-    let mut house =
-        House::open(&sinks, checked.inference, &running, Duration::from_secs(10), SystemClock::new()).unwrap();
+    let mut house = House::open(
+        &sinks,
+        ModelSettings { engine: checked.inference, speech: checked.speech },
+        &running,
+        None,
+        Duration::from_secs(10),
+        SystemClock::new(),
+    )
+    .unwrap();
     for stream in checked.streams {
         house.attach(stream, &running).unwrap();
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     broker::Broker,
-    harness::{CLIP, CameraProcess, PATIENCE, Scene, assert_valid, of_type},
+    harness::{CLIP, CameraProcess, PATIENCE, Scene, assert_valid, of_type, without_publication},
 };
 
 #[test]
@@ -16,6 +16,7 @@ fn a_live_camera_is_read_back_by_an_independent_client() {
     let camera = CameraProcess::start(&scene, &[], None);
     let service = scene.service(&format!(
         "[streams.cam]\nurl = \"{}\"\ntags = {{ Location = \"Front\" }}\n[profiles.default]\nsampling = {{ fps = 5 }}\n\
+         transcribe = \"whisper-tiny.en\"\n\
          [sinks.kafka]\ntype = \"kafka\"\nbrokers = [\"{}\"]\ncompression = \"zstd\"\n",
         camera.url(None),
         broker.address()
@@ -31,20 +32,18 @@ fn a_live_camera_is_read_back_by_an_independent_client() {
     let indices: Vec<u64> = records.iter().map(|r| r["frame"]["index"].as_u64().unwrap()).collect();
     assert!(indices.is_sorted(), "{indices:?}");
     assert!(records.iter().any(|r| r["objects"].as_array().unwrap().iter().any(|o| o["class"] == "person")));
+    scene.wait_for_records("a sentence to its end", |r| of_type(r, "transcript").iter().any(|t| t["final"] == true));
     let (code, output) = service.terminate();
     assert_eq!(code, Some(0), "{output}");
-    // Two sinks, one truth: everything in the file is in Kafka too.
+    // Two sinks, one truth: everything in the file is in Kafka too, what is said as well as what is seen.
     let filed = scene.records("events.jsonl");
-    let n = of_type(&filed, "detections").len();
-    let ids = |records: &[Value]| -> Vec<String> {
-        of_type(records, "detections").iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect()
-    };
-    let all: Vec<Value> = broker
-        .consume("eyewitness.detections", n, PATIENCE)
-        .iter()
-        .map(|c| serde_json::from_str(&c.payload).unwrap())
-        .collect();
-    assert_eq!(ids(&all), ids(&filed));
+    for (kind, topic) in [("detections", "detections"), ("transcript", "transcripts"), ("caption", "captions")] {
+        let expected: Vec<Value> = of_type(&filed, kind).into_iter().map(without_publication).collect();
+        let consumed = broker.consume(&format!("eyewitness.{topic}"), expected.len(), PATIENCE);
+        assert!(consumed.iter().all(|c| c.key == "cam"), "{topic}");
+        let all: Vec<Value> = consumed.iter().map(|c| serde_json::from_str(&c.payload).unwrap()).collect();
+        assert_eq!(all.iter().map(without_publication).collect::<Vec<_>>(), expected, "{topic}");
+    }
     let status = broker.consume("eyewitness.status", 2, PATIENCE);
     let states: Vec<Value> =
         status.iter().map(|c| serde_json::from_str::<Value>(&c.payload).unwrap()["state"].clone()).collect();

@@ -7,8 +7,11 @@
 mod broker;
 mod commands;
 mod harness;
+mod hls;
+mod http;
 mod invariants;
 mod kafka;
 mod network;
 mod replay;
 mod rtsp;
+mod speech;

@@ -1,0 +1,85 @@
+//! A player in a browser: hls.js in a headless Chromium, driven by `tests/browser/hls.cjs`.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::Value;
+
+use super::cache;
+use crate::harness::wait_for;
+
+/// hls.js in Chromium.
+pub(super) struct Browser {
+    child: Child,
+    input: Option<ChildStdin>,
+    events: Arc<Mutex<Vec<Value>>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Browser {
+    pub(super) fn open(url: &str) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/hls.cjs");
+        let mut command = Command::new("node");
+        command.arg(script).arg(url).env("NODE_PATH", cache().join("browser/node_modules"));
+        if let Some(path) = std::env::var_os("EYEWITNESS_TEST_SCREENSHOT") {
+            command.arg(path);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node");
+        let (input, output) = (child.stdin.take(), child.stdout.take().unwrap());
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&events);
+        let read = move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                sink.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+            }
+        };
+        let reader = std::thread::Builder::new().name("browser".into()).spawn(read).unwrap();
+        Self { child, input, events, reader: Some(reader) }
+    }
+
+    pub(super) fn of(&self, kind: &str) -> Vec<Value> {
+        self.events.lock().unwrap().iter().filter(|e| e["event"] == kind).cloned().collect()
+    }
+
+    /// Waits for events; a fatal error of the player ends the test.
+    pub(super) fn wait<T>(&self, what: &str, probe: impl Fn(&Self) -> Option<T>) -> T {
+        wait_for(what, || {
+            let fatal: Vec<Value> = self.of("error").into_iter().filter(|e| e["fatal"] == true).collect();
+            assert!(fatal.is_empty(), "{fatal:?}");
+            probe(self)
+        })
+    }
+
+    /// Where pictures and sound are by now: seconds, pictures, bytes.
+    pub(super) fn at(&self) -> (f64, u64, u64) {
+        let last = self.of("at").pop().unwrap_or_default();
+        (
+            last["time"].as_f64().unwrap_or_default(),
+            last["frames"].as_u64().unwrap_or_default(),
+            last["sound"].as_u64().unwrap_or_default(),
+        )
+    }
+
+    pub(super) fn close(mut self) -> Value {
+        drop(self.input.take());
+        self.reader.take().unwrap().join().unwrap();
+        assert!(self.child.wait().unwrap().success());
+        self.of("end").pop().expect("the browser's last word")
+    }
+}
+
+impl Drop for Browser {
+    #[expect(clippy::print_stderr, reason = "a test that fails tells what it saw")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let events = self.events.lock().unwrap();
+            eprintln!("the browser's last words:");
+            events.iter().rev().take(60).rev().for_each(|e| eprintln!("{e}"));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

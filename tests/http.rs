@@ -1,0 +1,10 @@
+//! The HTTP service in this process, fed with real events and read by strangers: Python's standard library, its
+//! `websockets`, `webvtt-py`, curl, Chromium, and requests written by hand.
+
+mod feed;
+mod gate;
+mod page;
+mod running;
+pub(crate) mod served;
+mod service;
+mod speak;
