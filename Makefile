@@ -10,7 +10,8 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export PATH := $(HOME)/.cargo/bin:$(CACHE)/bin:$(CACHE)/lint-venv/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/debug/eyewitness
 SECS ?=
-.PHONY: help setup setup-test setup-lint build demo test bench lint fmt docs release
+NAME ?=
+.PHONY: help setup setup-test setup-lint model build demo test bench lint fmt docs release
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,8 +19,11 @@ help: ## this list
 setup: ## packages, Rust and ONNX Runtime
 	@scripts/setup.sh run
 
-setup-test: ## the same, and what the tests need: Kafka, kcat
+setup-test: ## the same, and what the tests need: Kafka, kcat, two speech models
 	@scripts/setup.sh test
+
+model: setup ## fetch and make a speech model that is not part of the program: NAME=whisper-base
+	@scripts/models.sh $(NAME)
 
 setup-lint: ## the same, and cargo-deny and typos
 	@scripts/setup.sh lint
@@ -35,8 +39,9 @@ test: setup-test ## every test, against real parts
 	@echo "[test] building and running all tests"
 	@cargo test --locked --workspace --no-fail-fast
 
-bench: build ## CPU and memory: decoding, inference, the pipeline, and its peers where their scripts are
+bench: build ## CPU, memory, delays, errors: pictures, then speech, next to their peers where those are
 	@tools/bench/bench.py "$(BIN)" $(BENCH_ARGS)
+	@tools/bench/speech.py "$(BIN)" $(SPEECH_ARGS)
 
 lint: setup-lint ## rustfmt, clippy, cargo-deny, typos, stale generated docs
 	@cargo fmt --all --check
