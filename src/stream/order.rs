@@ -20,8 +20,10 @@ pub enum Branch {
 /// What one branch has told that the other has not yet come up to.
 #[derive(Default)]
 struct Side {
-    waiting: VecDeque<Event>,
-    /// No event with an earlier PTS will come any more.
+    /// With its place in the order: its PTS, or what was told before it came where that is later (a cue that ends long
+    /// after its words).
+    waiting: VecDeque<(Pts, Event)>,
+    /// Nothing will come any more that belongs before this.
     told_until: Pts,
 }
 
@@ -43,11 +45,12 @@ impl Outlet {
     pub fn publish(&self, branch: Branch, event: Event) {
         let Some(sides) = &self.sides else { return self.fanout.publish(event) };
         let mut sides = sides.lock();
-        sides[branch as usize].waiting.push_back(event);
+        let side = &mut sides[branch as usize];
+        side.waiting.push_back((event.pts.max(side.told_until), event));
         self.release(&mut sides);
     }
 
-    /// A branch will tell no event before `until` any more.
+    /// A branch has come to `until`. What it tells, and these times, must be the same in every replay.
     pub fn told_until(&self, branch: Branch, until: Pts) {
         if let Some(sides) = &self.sides {
             let mut sides = sides.lock();
@@ -79,13 +82,13 @@ impl Outlet {
     fn release(&self, [sight, hearing]: &mut [Side; 2]) {
         loop {
             let next = match (sight.waiting.front(), hearing.waiting.front()) {
-                (Some(seen), Some(heard)) if seen.pts <= heard.pts => sight.waiting.pop_front(),
+                (Some((seen, _)), Some((heard, _))) if seen <= heard => sight.waiting.pop_front(),
                 (Some(_), Some(_)) => hearing.waiting.pop_front(),
-                (Some(seen), None) if seen.pts <= hearing.told_until => sight.waiting.pop_front(),
-                (None, Some(heard)) if heard.pts < sight.told_until => hearing.waiting.pop_front(),
+                (Some((seen, _)), None) if *seen <= hearing.told_until => sight.waiting.pop_front(),
+                (None, Some((heard, _))) if *heard < sight.told_until => hearing.waiting.pop_front(),
                 _ => None,
             };
-            let Some(event) = next else { return };
+            let Some((_, event)) = next else { return };
             self.fanout.publish(event);
         }
     }
@@ -112,7 +115,7 @@ mod tests {
             Event::new(&info, &SessionId::derived([]), number, Pts::from_millis(ms), None, body)
         };
         let seen = [0, 100, 200, 300, 400];
-        // Number, PTS, and until when all is told after it.
+        // Number, PTS, and until when all is told after it. The second one comes late.
         let heard = [(100, 150, 150), (101, 120, 150), (102, 150, 390)];
         let run = |pattern: u32| {
             let (tx, rx) = queue("test", 64, WhenFull::Block);

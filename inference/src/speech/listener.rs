@@ -76,6 +76,8 @@ pub(crate) struct Tools {
     pub(crate) transcriber: Box<dyn Transcriber>,
 }
 
+/// Windows after which a recording's listener tells how far it is (1.024 s): never when it happens to be its turn.
+const UNTIL_EVERY: usize = 32;
 /// A hole shorter than this (a lost packet) is filled with silence.
 const FILLED: Duration = Duration::from_millis(500);
 /// Why speech is lost when a model panics.
@@ -148,6 +150,9 @@ impl Listener {
     pub(crate) fn turn(&mut self, tools: &mut Tools, tell: &mut dyn FnMut(Heard)) -> bool {
         let more = loop {
             if let Some(asked) = self.windows(tools, tell) {
+                if self.batch && (self.position / WINDOW).is_multiple_of(UNTIL_EVERY) {
+                    self.until(tell);
+                }
                 if asked {
                     break true;
                 }
@@ -169,7 +174,9 @@ impl Listener {
                 }
             }
         };
-        self.until(tell);
+        if !self.batch {
+            self.until(tell);
+        }
         more
     }
 

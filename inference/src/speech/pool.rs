@@ -91,6 +91,8 @@ struct State {
     work: Option<(Listener, OnHeard)>,
     /// The listener has more to do with what it was given.
     more: bool,
+    /// Somebody waits until all is worked off, however little it is.
+    drained: bool,
     served: u64,
     /// When the oldest sound that is not yet worked off arrived.
     behind_since: Option<Duration>,
@@ -235,6 +237,7 @@ impl SpeechPool {
             closing: false,
             work: Some((listener, on_heard)),
             more: false,
+            drained: false,
             served: table.n_turns,
             behind_since: None,
             n_lost_samples: 0,
@@ -318,6 +321,7 @@ impl Shared {
                 let turn = table.n_turns;
                 let state = table.ears.get_mut(&id)?;
                 state.served = turn;
+                state.drained = false;
                 let (mut listener, on_heard) = state.work.take()?;
                 // First what it has, so that what waits stays where it can be counted, and left out.
                 if !state.more {
@@ -376,7 +380,7 @@ impl Shared {
                 return;
             }
             // Less than what wakes a worker by itself still counts.
-            state.more = state.more || state.work.is_some();
+            state.drained = true;
             self.work.notify_one();
             self.progress.wait(&mut table);
         }
@@ -386,7 +390,7 @@ impl Shared {
 impl State {
     fn is_ready(&self) -> bool {
         let enough = self.n_samples >= samples(WAKE) || matches!(self.pending.back(), Some((Sound::End, _)));
-        self.work.is_some() && (self.more || enough)
+        self.work.is_some() && (self.more || self.drained || enough)
     }
 
     /// Throws the oldest sound away until the rest may wait; what was lost stands in its place.
