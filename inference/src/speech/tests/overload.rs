@@ -1,6 +1,9 @@
 //! More speech than can be transcribed: nobody waits, nobody starves, and what is left out is told to the millisecond.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use base::media::GapReason;
 
@@ -15,10 +18,13 @@ use crate::speech::{
 struct Gated {
     inner: Box<dyn Transcriber>,
     gate: Arc<Mutex<()>>,
+    /// Somebody has come to the gate.
+    reached: Arc<AtomicBool>,
 }
 
 impl Transcriber for Gated {
     fn transcribe(&mut self, request: &Request<'_>) -> Result<Hypothesis, InferenceError> {
+        self.reached.store(true, Relaxed);
         drop(self.gate.lock());
         self.inner.transcribe(request)
     }
@@ -35,7 +41,8 @@ impl Transcriber for Gated {
 #[test]
 fn what_is_left_out_and_what_is_heard_make_up_the_whole() {
     let gate = Arc::new(Mutex::new(()));
-    let gated = Gated { inner: whisper(), gate: Arc::clone(&gate) };
+    let reached = Arc::new(AtomicBool::new(false));
+    let gated = Gated { inner: whisper(), gate: Arc::clone(&gate), reached: Arc::clone(&reached) };
     let config = SpeechPoolConfig { max_pending_secs: 2, ..SpeechPoolConfig::default() };
     let pool = pool(&config, vec![Box::new(gated)]);
     let told = Told::default();
@@ -91,11 +98,18 @@ fn what_is_left_out_and_what_is_heard_make_up_the_whole() {
 #[test]
 fn streams_take_turns() {
     let gate = Arc::new(Mutex::new(()));
-    let gated = Gated { inner: whisper(), gate: Arc::clone(&gate) };
+    let reached = Arc::new(AtomicBool::new(false));
+    let gated = Gated { inner: whisper(), gate: Arc::clone(&gate), reached: Arc::clone(&reached) };
     let pool = pool(&SpeechPoolConfig::default(), vec![Box::new(gated)]);
     let speech = [austen(), vec![0.0; 16_000]].concat().repeat(5);
     let order = Arc::new(Mutex::new(Vec::new()));
     let shut = gate.lock();
+    // Somebody else's sound keeps the worker at the gate, so that all three have their whole sound before their first turn.
+    let other = pool.ear(name("other"), EarPolicy::Live, &SpeechConfig::default(), Box::new(|_| {})).expect("an ear");
+    other.push(chunk(&session(3), pts(0), &speech));
+    while !reached.load(Relaxed) {
+        std::thread::yield_now();
+    }
     let ears = [0, 1, 2].map(|n| {
         let order = Arc::clone(&order);
         let on_heard = Box::new(move |heard| order.lock().push((n, heard)));
