@@ -25,7 +25,7 @@ use serde::Deserialize;
 
 use crate::{
     BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError, SinkReport,
-    file::{Existing, make_parent},
+    file::{Existing, make_parent, names_a_file},
     vtt,
 };
 
@@ -99,9 +99,7 @@ impl Configured for CaptionsConfig {
     }
 
     fn validate(&self) -> Result<(), SinkError> {
-        if self.path.file_name().is_none() {
-            return Err(SinkError::config("path", format!("{:?} names no file", self.path)));
-        }
+        names_a_file(&self.path)?;
         self.format().map(drop)
     }
 

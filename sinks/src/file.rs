@@ -95,9 +95,7 @@ impl Configured for FileConfig {
     }
 
     fn validate(&self) -> Result<(), SinkError> {
-        if self.path.file_name().is_none() {
-            return Err(SinkError::config("path", format!("{:?} names no file", self.path)));
-        }
+        names_a_file(&self.path)?;
         if self.max_bytes.is_some_and(|n| n < 4096) {
             return Err(SinkError::config("max_bytes", "less than 4096 bytes would rotate at almost every record"));
         }
@@ -200,6 +198,14 @@ impl Open {
     #[cfg(not(unix))]
     fn is_moved_from(&self, path: &Path) -> bool {
         self.regular && !path.exists()
+    }
+}
+
+/// Refuses a path that ends in no file's name.
+pub(crate) fn names_a_file(path: &Path) -> Result<(), SinkError> {
+    match path.file_name() {
+        Some(_) => Ok(()),
+        None => Err(SinkError::config("path", format!("{path:?} names no file"))),
     }
 }
 

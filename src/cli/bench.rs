@@ -133,24 +133,8 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
             let counter = Arc::new(Counter::default());
             let request =
                 PictureRequest { width: size.0, height: size.1, fit: Fit::Stretch, format: PixelFormat::Rgb8 };
-            let options = StreamOptions {
-                info,
-                url: config::source_url(&input).map_err(anyhow::Error::msg)?,
-                source: Default::default(),
-                sampling: sample,
-                video: Some(request),
-                audio: false,
-                segments: None,
-                mode: Mode::Batch,
-                session: Some(SessionId::derived([])),
-                clock: SystemClock::new(),
-            };
-            let stream = Stream::spawn(options, Arc::clone(&counter) as _)?;
-            while !stream.is_finished() && !shutdown.wait_timeout(Duration::from_millis(20)) {}
-            stream.join();
-            if let Some(detail) = counter.failure.lock().take() {
-                anyhow::bail!("{detail}");
-            }
+            let options = StreamOptions { sampling: sample, video: Some(request), ..recording(&input, info)? };
+            play(options, &counter, &shutdown)?;
             let reading = counter.ledger.read();
             say(&format!(r#"{{"n_decoded":{},"n_frames":{}}}"#, reading.n_decoded, reading.n_inferred));
         }
@@ -224,6 +208,33 @@ fn n_samples(secs: f64) -> usize {
     (secs * f64::from(AudioChunk::SAMPLE_RATE)).round() as usize
 }
 
+/// A recording of which nothing is taken yet.
+fn recording(input: &str, info: Arc<StreamInfo>) -> anyhow::Result<StreamOptions> {
+    Ok(StreamOptions {
+        info,
+        url: config::source_url(input).map_err(anyhow::Error::msg)?,
+        source: Default::default(),
+        sampling: Sampling::All,
+        video: None,
+        audio: false,
+        segments: None,
+        mode: Mode::Batch,
+        session: Some(SessionId::derived([])),
+        clock: SystemClock::new(),
+    })
+}
+
+/// Plays it to its end, or until we are told to stop.
+fn play(options: StreamOptions, counter: &Arc<Counter>, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let stream = Stream::spawn(options, Arc::clone(counter) as _)?;
+    while !stream.is_finished() && !shutdown.wait_timeout(Duration::from_millis(20)) {}
+    stream.join();
+    match counter.failure.lock().take() {
+        Some(detail) => anyhow::bail!("{detail}"),
+        None => Ok(()),
+    }
+}
+
 /// The first so many samples of a recording's sound, or as many as there are.
 fn sound_of(
     input: &str,
@@ -233,24 +244,7 @@ fn sound_of(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Vec<f32>> {
     let counter = Arc::new(Counter { n_wanted, ..Counter::default() });
-    let options = StreamOptions {
-        info,
-        url: config::source_url(input).map_err(anyhow::Error::msg)?,
-        source: Default::default(),
-        sampling: Sampling::All,
-        video: None,
-        audio: true,
-        segments: None,
-        mode,
-        session: Some(SessionId::derived([])),
-        clock: SystemClock::new(),
-    };
-    let stream = Stream::spawn(options, Arc::clone(&counter) as _)?;
-    while !stream.is_finished() && !shutdown.wait_timeout(Duration::from_millis(20)) {}
-    stream.join();
-    if let Some(detail) = counter.failure.lock().take() {
-        anyhow::bail!("{detail}");
-    }
+    play(StreamOptions { audio: true, mode, ..recording(input, info)? }, &counter, shutdown)?;
     let sound = std::mem::take(&mut *counter.sound.lock());
     Ok(sound)
 }

@@ -56,11 +56,7 @@ impl Hearing {
             Heard::Gap { session, from, to, reason, detail } => {
                 self.enter(&session);
                 tracing::error!(stream = self.info.name.as_str(), reason = reason.as_str(), "{detail}");
-                let number = {
-                    let mut life = self.life.lock();
-                    life.n_gaps += 1;
-                    life.n_gaps - 1
-                };
+                let number = self.life.lock().next_gap();
                 {
                     let mut counts = self.findings.counts.lock();
                     counts.n_gaps += 1;

@@ -89,7 +89,6 @@ pub struct Analysis {
     info: Arc<StreamInfo>,
     ledger: Ledger,
     /// Emptied at the close, so that the sinks see their last sender go.
-    fanout: Mutex<Fanout>,
     outlet: Mutex<Outlet>,
     lane: Mutex<Option<Lane>>,
     ear: Mutex<Option<Arc<Ear>>>,
@@ -107,6 +106,14 @@ struct Life {
     pts: Pts,
     outcome: Outcome,
     source: Option<SourceDescription>,
+}
+
+impl Life {
+    /// The number of the session's next gap, of whatever kind.
+    fn next_gap(&mut self) -> u64 {
+        self.n_gaps += 1;
+        self.n_gaps - 1
+    }
 }
 
 /// Counts over all results of a stream.
@@ -166,7 +173,7 @@ impl Analysis {
         let ledger = Ledger::default();
         let findings = Arc::new(Findings::default());
         let in_order = options.recorded && options.sight.is_some() && options.hearing.is_some();
-        let outlet = Outlet::new(options.fanout.clone(), in_order);
+        let outlet = Outlet::new(options.fanout, in_order);
         // What happens before the first session (a refused password, say) belongs to a session too: this one.
         let session = options.session.unwrap_or_else(|| SessionId::live(options.clock.wall()));
         let life = Life { session, n_status: 0, n_gaps: 0, pts: Pts::ZERO, outcome: Outcome::Open, source: None };
@@ -219,7 +226,6 @@ impl Analysis {
         Ok(Arc::new(Self {
             info: options.info,
             ledger,
-            fanout: Mutex::new(options.fanout),
             outlet: Mutex::new(outlet),
             lane: Mutex::new(lane),
             ear: Mutex::new(ear),
@@ -254,14 +260,13 @@ impl Analysis {
         if self.outcome() == Outcome::Open {
             self.status(StreamState::Stopped, None, None);
         }
-        *self.fanout.lock() = Fanout::default();
         *self.outlet.lock() = Outlet::new(Fanout::default(), false);
     }
 
     fn publish(&self, event: Event) {
         // Not under the lock: a sink may make us wait.
-        let fanout = self.fanout.lock().clone();
-        fanout.publish(event);
+        let outlet = self.outlet.lock().clone();
+        outlet.publish_aside(event);
     }
 
     /// How far behind its speech is, where somebody listens.
@@ -352,8 +357,7 @@ impl MediaConsumer for Analysis {
                 let mut life = self.life.lock();
                 let session = session.unwrap_or_else(|| life.session.clone());
                 let body = Body::Gap(Gap { from, to, reason, n_frames_dropped: None, detail: Some(detail) });
-                let event = Event::new(&self.info, &session, life.n_gaps, from, None, body);
-                life.n_gaps += 1;
+                let event = Event::new(&self.info, &session, life.next_gap(), from, None, body);
                 drop(life);
                 self.findings.counts.lock().n_gaps += 1;
                 let outage = to.since(from);

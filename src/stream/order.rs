@@ -50,6 +50,11 @@ impl Outlet {
         self.release(&mut sides);
     }
 
+    /// Publishes what belongs to neither branch (the stream's own life), after what was drained from both.
+    pub fn publish_aside(&self, event: Event) {
+        self.fanout.publish(event);
+    }
+
     /// A branch has come to `until`. What it tells, and these times, must be the same in every replay.
     pub fn told_until(&self, branch: Branch, until: Pts) {
         if let Some(sides) = &self.sides {

@@ -22,5 +22,6 @@ pub mod transcriber;
 mod vad;
 pub mod whisper_cpp;
 pub mod whisper_onnx;
+mod words;
 
 pub use listener::Heard;

@@ -344,7 +344,7 @@ impl Shared {
                 return;
             }
             let Some(state) = table.ears.get_mut(&id) else { return };
-            if state.policy == EarPolicy::Live || state.n_samples < state.most_samples {
+            if state.policy != EarPolicy::Block || state.n_samples < state.most_samples {
                 break;
             }
             self.progress.wait(&mut table);

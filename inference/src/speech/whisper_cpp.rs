@@ -15,14 +15,12 @@ use whisper_rs::{
     WhisperError, WhisperState,
 };
 
-use self::words::Piece;
 use super::{
     repetition,
     transcriber::{Hypothesis, Request, Token, Transcriber},
+    words::{self, Piece},
 };
 use crate::InferenceError;
-
-pub(super) mod words;
 
 /// Samples a second.
 const RATE: usize = 16_000;

@@ -16,7 +16,7 @@ use super::{
     repetition,
     tokenizer::Tokenizer,
     transcriber::{Hypothesis, Request, Token, Transcriber},
-    whisper_cpp::words::{self, Piece},
+    words::{self, Piece},
 };
 use crate::InferenceError;
 

@@ -19,7 +19,7 @@ pub(super) struct Segment {
     pub(super) known: Vec<FirmWord>,
     pub(super) firming: Firming,
     pub(super) n_revisions: u32,
-    /// Sound known to the last hypothesis.
+    /// Sound known to the last hypothesis; 0 before the first.
     pub(super) heard: usize,
     /// End of the last speech, and the same when the last hypothesis was made.
     pub(super) voiced: usize,
@@ -52,10 +52,6 @@ impl Segment {
             language: None,
             told: Vec::new(),
         }
-    }
-
-    pub(super) fn n_asked(&self) -> usize {
-        usize::from(self.heard > 0)
     }
 
     /// The newest `n` stable words came into view.

@@ -44,6 +44,7 @@ const SHOWN: f32 = 0.3;
 const SHOWN_FIRST: f32 = 0.6;
 /// Words that are less sure than this firm up later.
 const DOUBT: f32 = 0.7;
+
 impl Listener {
     /// Asks the model when enough has been said since the last time, or when a pause has begun.
     pub(super) fn revise_if_due(&mut self, tools: &mut Tools, tell: &mut dyn FnMut(Heard)) -> bool {
@@ -53,7 +54,7 @@ impl Listener {
         }
         let paused = self.position >= segment.voiced + samples(PAUSE);
         let fresh = self.position - segment.heard.max(segment.start) >= self.config.step();
-        let first = segment.n_asked() == 0 && self.position - segment.start < samples(FIRST);
+        let first = segment.heard == 0 && self.position - segment.start < samples(FIRST);
         if !(paused || fresh && !first) {
             return false;
         }

@@ -2,16 +2,16 @@
 
 use std::{ops::Range, time::Duration};
 
-use crate::speech::transcriber::HeardWord;
+use super::transcriber::HeardWord;
 
 /// One token: a piece of UTF-8 text, maybe a part of a character.
 #[derive(Debug, Clone)]
-pub(in crate::speech) struct Piece {
-    pub(in crate::speech) bytes: Vec<u8>,
+pub(super) struct Piece {
+    pub(super) bytes: Vec<u8>,
     /// 0..=1.
-    pub(in crate::speech) probability: f32,
+    pub(super) probability: f32,
     /// From the end of the token before.
-    pub(in crate::speech) span: Range<Duration>,
+    pub(super) span: Range<Duration>,
 }
 
 /// Samples of one step of loudness: 10 ms.
@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_millis(1500);
 const SHORTEST: Duration = Duration::from_millis(60);
 
 /// The words of a call about these samples (16 kHz), in order; none overlaps another or ends behind the sound.
-pub(in crate::speech) fn join(pieces: &[Piece], samples: &[f32]) -> Vec<HeardWord> {
+pub(super) fn join(pieces: &[Piece], samples: &[f32]) -> Vec<HeardWord> {
     let loudness = Loudness::of(samples);
     let mut words: Vec<HeardWord> = Vec::new();
     for unit in characters(pieces) {
