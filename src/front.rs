@@ -28,7 +28,7 @@ impl Front {
         Self { config, onlookers: Onlookers { feed, players } }
     }
 
-    /// For [`House::open`].
+    /// For [`House::connect`].
     pub fn onlookers(&self) -> Onlookers {
         self.onlookers.clone()
     }

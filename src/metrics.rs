@@ -9,7 +9,9 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use base::{
     ledger::{DropReason, LedgerReading},
     queue::QueueReading,
+    time::Timestamp,
 };
+use sinks::{SinkReading, delivery::DeliveryReading};
 
 /// `Content-Type` of [`Scrape::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -123,6 +125,46 @@ impl Scrape {
         );
     }
 
+    /// A sink's figures; what becomes of records only where there is a far end.
+    pub fn sink(&mut self, reading: &SinkReading, now: Timestamp) {
+        let labels = [("sink", reading.name.as_str())];
+        let accepted = reading.n_accepted as f64;
+        self.counter("eyewitness_sink_accepted_total", "Events that the sink took.", &labels, accepted);
+        let Some(delivery) = &reading.delivery else { return };
+        let DeliveryReading { n_delivered, n_failed, n_dropped, n_waiting, n_waiting_bytes, max_waiting_bytes, .. } =
+            *delivery;
+        for (name, help, value) in [
+            ("eyewitness_sink_delivered_total", "Records that the far end has acknowledged.", n_delivered),
+            (
+                "eyewitness_sink_failed_total",
+                "Records that the far end will never take, or that were damaged.",
+                n_failed,
+            ),
+            ("eyewitness_sink_dropped_total", "Records that a full spool let go of.", n_dropped),
+        ] {
+            self.counter(name, help, &labels, value as f64);
+        }
+        let oldest = delivery.oldest_ms.map_or(0, |at| now.as_millisecond().saturating_sub_unsigned(at).max(0));
+        for (name, help, value) in [
+            ("eyewitness_sink_waiting_records", "Records accepted and not yet delivered.", n_waiting as f64),
+            ("eyewitness_sink_waiting_bytes", "Bytes that wait in the spool.", n_waiting_bytes as f64),
+            ("eyewitness_sink_waiting_max_bytes", "Most bytes that may wait in the spool.", max_waiting_bytes as f64),
+            (
+                "eyewitness_sink_oldest_seconds",
+                "Age of the oldest record that waits; 0 when none does.",
+                oldest as f64 / 1e3,
+            ),
+            ("eyewitness_sink_full", "1 while the spool is full.", f64::from(u8::from(delivery.full))),
+            (
+                "eyewitness_sink_troubled",
+                "1 while something stands in the way of delivery; the log says what.",
+                f64::from(u8::from(delivery.trouble.is_some())),
+            ),
+        ] {
+            self.gauge(name, help, &labels, value);
+        }
+    }
+
     /// How far speech analysis is behind the stream.
     pub fn speech_lag(&mut self, stream: &str, lag: Duration) {
         self.gauge(
@@ -190,6 +232,36 @@ mod tests {
              eyewitness_b 0.25\n\
              eyewitness_b{k=\"v\"} +Inf\n"
         );
+    }
+
+    #[test]
+    fn a_sink_with_a_far_end_tells_what_waits() {
+        let mut out = Scrape::default();
+        let delivery = DeliveryReading {
+            n_delivered: 5,
+            n_waiting: 2,
+            n_waiting_bytes: 900,
+            oldest_ms: Some(1_000),
+            trouble: Some("the broker at host:9092 is away".into()),
+            ..DeliveryReading::default()
+        };
+        let now = Timestamp::from_millisecond(3_500).expect("time");
+        out.sink(&SinkReading { name: "k".into(), n_accepted: 7, delivery: Some(delivery) }, now);
+        out.sink(&SinkReading { name: "f".into(), n_accepted: 9, delivery: None }, now);
+        let text = out.render();
+        for line in [
+            "accepted_total{sink=\"k\"} 7",
+            "accepted_total{sink=\"f\"} 9",
+            "delivered_total{sink=\"k\"} 5",
+            "waiting_records{sink=\"k\"} 2",
+            "waiting_bytes{sink=\"k\"} 900",
+            "oldest_seconds{sink=\"k\"} 2.5",
+            "full{sink=\"k\"} 0",
+            "troubled{sink=\"k\"} 1",
+        ] {
+            assert!(text.contains(&format!("\neyewitness_sink_{line}\n")), "{line} in {text}");
+        }
+        assert!(!text.contains("delivered_total{sink=\"f\"}") && !text.contains("host:9092"), "{text}");
     }
 
     #[test]

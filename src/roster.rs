@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use base::{media::MediaConsumer as _, queue::QueueReading};
+use base::{media::MediaConsumer as _, queue::QueueReading, time::Clock};
 use parking_lot::RwLock;
+use sinks::SinkProbe;
 
 use crate::{
     http::HouseView,
@@ -21,15 +22,27 @@ use crate::{
 /// Reads a queue, also after its senders are gone.
 pub type QueueProbe = Arc<dyn Fn() -> QueueReading + Send + Sync>;
 
-/// The streams and queues of a house.
-#[derive(Default)]
+/// The streams, queues and sinks of a house.
 pub struct Roster {
+    clock: Arc<dyn Clock>,
     streams: RwLock<BTreeMap<String, Arc<Analysis>>>,
     queues: RwLock<Vec<QueueProbe>>,
+    sinks: RwLock<Vec<SinkProbe>>,
     ready: AtomicBool,
 }
 
 impl Roster {
+    /// Nobody is there yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            streams: RwLock::default(),
+            queues: RwLock::default(),
+            sinks: RwLock::default(),
+            ready: AtomicBool::default(),
+        }
+    }
+
     /// A stream was attached.
     pub fn attach(&self, analysis: Arc<Analysis>) {
         self.streams.write().insert(analysis.info().name.to_string(), analysis);
@@ -38,6 +51,11 @@ impl Roster {
     /// A queue was made.
     pub fn queue(&self, probe: QueueProbe) {
         self.queues.write().push(probe);
+    }
+
+    /// A sink was started.
+    pub fn sink(&self, probe: SinkProbe) {
+        self.sinks.write().push(probe);
     }
 
     /// Models are loaded and streams started, or no longer so.
@@ -90,6 +108,9 @@ impl HouseView for Roster {
         }
         for queue in self.queues.read().iter() {
             out.queue(&queue());
+        }
+        for sink in self.sinks.read().iter() {
+            out.sink(&sink.read(), self.clock.wall());
         }
     }
 }

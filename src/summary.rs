@@ -62,19 +62,32 @@ fn streams_table(analyses: &[Arc<Analysis>]) -> Table {
 }
 
 fn sinks_table(sinks: &[SinkOutcome]) -> Table {
-    let mut table = new_table(&["sink", "events published", "failed", "dropped", "note"]);
-    for SinkOutcome { report, n_dropped, n_refused } in sinks {
-        let note = report.error.as_ref().map_or_else(|| "-".into(), ToString::to_string);
+    let mut table = new_table(&["sink", "events published", "waiting", "failed", "dropped", "note"]);
+    for outcome @ SinkOutcome { report, n_dropped, n_refused } in sinks {
         table.add_row([
             report.name.clone(),
             report.n_published.to_string(),
+            report.n_waiting.to_string(),
             (report.n_failed + n_refused).to_string(),
-            n_dropped.to_string(),
-            note,
+            (report.n_dropped + n_dropped).to_string(),
+            note(outcome),
         ]);
     }
-    align(&mut table, &[1, 2, 3]);
+    align(&mut table, &[1, 2, 3, 4]);
     table
+}
+
+/// What a sink's figures mean for whoever reads them.
+fn note(SinkOutcome { report, .. }: &SinkOutcome) -> String {
+    let mut parts = Vec::new();
+    if report.n_waiting > 0 {
+        parts.push(format!("waiting: {}, for the next start", report.n_waiting));
+    }
+    if report.n_dropped > 0 {
+        parts.push(format!("its full spool dropped {}", report.n_dropped));
+    }
+    parts.extend(report.error.as_ref().map(ToString::to_string));
+    if parts.is_empty() { "-".into() } else { parts.join("; ") }
 }
 
 /// A plain table with a header.
@@ -105,7 +118,35 @@ fn drops(reading: &LedgerReading) -> String {
     }
 }
 
-/// Whether every sink delivered everything that its queue's policy did not drop.
+/// Whether every sink delivered everything that its queue's policy did not drop, or keeps it on disk for the next start.
 pub fn all_delivered(sinks: &[SinkOutcome]) -> bool {
-    sinks.iter().all(|s| s.report.n_failed == 0 && s.n_refused == 0 && s.report.error.is_none())
+    let is_lost =
+        |s: &SinkOutcome| s.report.n_failed + s.report.n_dropped + s.n_refused > 0 || s.report.error.is_some();
+    !sinks.iter().any(is_lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use sinks::SinkReport;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_on_disk_is_not_lost() {
+        let check = |report: SinkReport, n_dropped, n_refused, all: bool, said: &[&str]| {
+            let outcomes = [SinkOutcome { report, n_dropped, n_refused }];
+            let shown = render(&[], &outcomes);
+            assert_eq!(all_delivered(&outcomes), all, "{shown}");
+            for part in said {
+                assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+            }
+        };
+        let report = || SinkReport { name: "kafka".into(), n_published: 10, ..SinkReport::default() };
+        check(report(), 0, 0, true, &["10"]);
+        check(SinkReport { n_waiting: 7, ..report() }, 0, 0, true, &["waiting: 7, for the next start"]);
+        check(SinkReport { n_failed: 1, ..report() }, 0, 0, false, &[]);
+        check(SinkReport { n_dropped: 5, ..report() }, 0, 0, false, &["its full spool dropped 5"]);
+        check(report(), 3, 0, true, &["3"]);
+        check(report(), 0, 2, false, &["2"]);
+    }
 }

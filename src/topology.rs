@@ -11,7 +11,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -36,33 +39,64 @@ use crate::{
     feed::Feed,
     hls::{Captions, HlsStore},
     roster::{QueueProbe, Roster},
-    stream::{Analysis, AnalysisOptions, HearingOptions, SightOptions},
+    stream::{
+        Analysis, AnalysisOptions, HearingOptions, SightOptions,
+        holdup::{Holdups, LONG},
+    },
 };
 
 /// Gives every event to every sink.
 #[derive(Clone, Default)]
 pub struct Fanout {
     sinks: Vec<Sender<Arc<Event>>>,
+    holdups: Holdups,
     /// Players want cues beside the pictures: told at once, before anybody says that the cues are settled.
     players: Option<Arc<HlsStore>>,
 }
 
 impl FromIterator<Sender<Arc<Event>>> for Fanout {
     fn from_iter<I: IntoIterator<Item = Sender<Arc<Event>>>>(sinks: I) -> Self {
-        Self { sinks: sinks.into_iter().collect(), players: None }
+        Self { sinks: sinks.into_iter().collect(), ..Self::default() }
     }
 }
 
 impl Fanout {
     /// Sends; waits where a sink's queue blocks. What a full queue refuses is counted by the queue.
     pub fn publish(&self, event: Event) {
+        let event = self.show(event);
+        for sink in &self.sinks {
+            sink.send(Arc::clone(&event));
+        }
+    }
+
+    /// The same, and notes where it had to wait long; gives whether it had to.
+    pub fn publish_timed(&self, event: Event, clock: &dyn Clock) -> bool {
+        let event = self.show(event);
+        let mut was_held_up = false;
+        let mut since = clock.monotonic();
+        for sink in &self.sinks {
+            sink.send(Arc::clone(&event));
+            let until = clock.monotonic();
+            if until.saturating_sub(since) >= LONG {
+                was_held_up = true;
+                self.holdups.note(sink.read().name.trim_start_matches("sink:"), since, until);
+            }
+            since = until;
+        }
+        was_held_up
+    }
+
+    /// Who waited for a sink.
+    pub fn holdups(&self) -> &Holdups {
+        &self.holdups
+    }
+
+    fn show(&self, event: Event) -> Arc<Event> {
         let event = Arc::new(event);
         if let Some(players) = &self.players {
             players.event(&event);
         }
-        for sink in &self.sinks {
-            sink.send(Arc::clone(&event));
-        }
+        event
     }
 }
 
@@ -145,61 +179,64 @@ pub enum Running {
 }
 
 impl House {
-    /// Builds the sinks and starts them; `onlookers` where there are any.
-    ///
-    /// # Errors
-    /// When a sink cannot be built (unwritable path, unreachable broker where that is fatal), or no thread be started.
-    pub fn open(
-        sinks: &BTreeMap<String, SinkConfig>,
-        models: ModelSettings,
-        running: &Running,
-        onlookers: Option<Onlookers>,
-        grace: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> anyhow::Result<Self> {
-        let stamp = match running {
-            Running::Live => Stamp::Published,
-            Running::Replay { .. } => Stamp::Omitted,
-        };
-        let roster = Arc::new(Roster::default());
-        let mut handles = Vec::new();
-        let mut senders = Vec::new();
-        for (name, config) in sinks {
-            let context = BuildContext { clock: Arc::clone(&clock), stamp };
-            let sink = config.build(name, context).with_context(|| format!("sink `{name}`"))?;
-            let settings = config.queue();
-            let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);
-            let probe: QueueProbe = Arc::new(receiver.probe());
-            roster.queue(Arc::clone(&probe));
-            handles.push((sinks::spawn(name, sink, receiver, grace, Arc::clone(&clock))?, probe));
-            senders.push(sender);
-        }
-        let mut fanout = Fanout::from_iter(senders);
-        let (mut feed, mut segments) = (None, None);
-        if let Some(onlookers) = onlookers {
-            let (sender, receiver) = queue::queue("feed", FEED_QUEUE, WhenFull::DropOldest);
-            roster.queue(Arc::new(receiver.probe()));
-            fanout.sinks.push(sender);
-            let thread = onlookers.feed.start(receiver).context("cannot start thread feed")?;
-            feed = Some((onlookers.feed, thread));
-            if let Some((players, cut)) = onlookers.players {
-                fanout.players = Some(players);
-                segments = Some(cut);
-            }
-        }
-        Ok(Self {
+    /// A house without outputs: its models can be loaded before any of them is opened.
+    pub fn new(models: ModelSettings, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            roster: Arc::new(Roster::new(Arc::clone(&clock))),
             clock,
             store: ModelStore::open_default(),
             models,
             engines: HashMap::new(),
             pools: HashMap::new(),
-            fanout,
-            sinks: handles,
+            fanout: Fanout::default(),
+            sinks: Vec::new(),
             streams: Vec::new(),
-            roster,
-            feed,
-            segments,
-        })
+            feed: None,
+            segments: None,
+        }
+    }
+
+    /// Builds the sinks and starts them; `onlookers` where there are any. Once, before the first stream is attached.
+    ///
+    /// # Errors
+    /// When a sink cannot be built (unwritable path, unreachable broker where that is fatal), or no thread be started.
+    pub fn connect(
+        &mut self,
+        sinks: &BTreeMap<String, SinkConfig>,
+        running: &Running,
+        onlookers: Option<Onlookers>,
+        grace: Duration,
+    ) -> anyhow::Result<()> {
+        let stamp = match running {
+            Running::Live => Stamp::Published,
+            Running::Replay { .. } => Stamp::Omitted,
+        };
+        let mut senders = Vec::new();
+        for (name, config) in sinks {
+            let context = BuildContext { clock: Arc::clone(&self.clock), stamp };
+            let sink = config.build(name, context).with_context(|| format!("sink `{name}`"))?;
+            let settings = config.queue();
+            let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);
+            let probe: QueueProbe = Arc::new(receiver.probe());
+            self.roster.queue(Arc::clone(&probe));
+            let handle = sinks::spawn(name, sink, receiver, grace, Arc::clone(&self.clock))?;
+            self.roster.sink(handle.probe());
+            self.sinks.push((handle, probe));
+            senders.push(sender);
+        }
+        self.fanout = Fanout::from_iter(senders);
+        if let Some(onlookers) = onlookers {
+            let (sender, receiver) = queue::queue("feed", FEED_QUEUE, WhenFull::DropOldest);
+            self.roster.queue(Arc::new(receiver.probe()));
+            self.fanout.sinks.push(sender);
+            let thread = onlookers.feed.start(receiver).context("cannot start thread feed")?;
+            self.feed = Some((onlookers.feed, thread));
+            if let Some((players, cut)) = onlookers.players {
+                self.fanout.players = Some(players);
+                self.segments = Some(cut);
+            }
+        }
+        Ok(())
     }
 
     /// The streams and queues, for those who ask how they are.
@@ -329,18 +366,19 @@ impl House {
     /// Stops and drains: streams, engines, sinks. Returns how the sinks fared; the analyses keep their counters.
     pub fn close(mut self) -> (Vec<Arc<Analysis>>, Vec<SinkOutcome>) {
         self.roster.set_ready(false);
-        for (sink, _) in &self.sinks {
-            sink.drain();
-        }
         for stream in &self.streams {
             stream.ingest.stop();
         }
-        let mut analyses = Vec::new();
-        for stream in self.streams.drain(..) {
-            stream.ingest.join();
-            stream.analysis.close();
-            analyses.push(stream.analysis);
-        }
+        let streams = std::mem::take(&mut self.streams);
+        let stop = || {
+            let stop = |stream: Attached| {
+                stream.ingest.join();
+                stream.analysis.close();
+                stream.analysis
+            };
+            streams.into_iter().map(stop).collect()
+        };
+        let analyses = while_sinks_take(&self.sinks, stop);
         for engine in self.engines.values() {
             engine.shutdown();
         }
@@ -367,3 +405,46 @@ impl House {
         (analyses, outcomes)
     }
 }
+
+/// How often a stop looks whether a sink holds it up.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
+
+/// Does what still publishes, and then begins the sinks' grace period. A sink whose full queue holds that up begins its
+/// own at once: else nothing would ever come to an end.
+fn while_sinks_take<T>(sinks: &[(SinkHandle, QueueProbe)], work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    let drain_full = || {
+        while !done.load(Relaxed) {
+            for (sink, queue) in sinks {
+                let QueueReading { n_items, capacity, when_full, .. } = queue();
+                if when_full == WhenFull::Block && n_items >= capacity {
+                    sink.drain();
+                }
+            }
+            std::thread::sleep(LOOK_AFTER);
+        }
+    };
+    let outcome = std::thread::scope(|scope| {
+        let watch = std::thread::Builder::new().name("closing".into()).spawn_scoped(scope, drain_full);
+        if watch.is_err() {
+            // Nobody would let go of a full one.
+            sinks.iter().for_each(|(sink, _)| sink.drain());
+        }
+        let _ends_the_watch = Done(&done);
+        work()
+    });
+    sinks.iter().for_each(|(sink, _)| sink.drain());
+    outcome
+}
+
+/// Says so when it is dropped, also by a panic.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

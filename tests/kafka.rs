@@ -1,6 +1,6 @@
 //! The whole way, camera to an independent Kafka client, through a real Apache Kafka.
 
-use std::time::Duration;
+use std::fs;
 
 use serde_json::Value;
 
@@ -50,16 +50,39 @@ fn a_live_camera_is_read_back_by_an_independent_client() {
     assert_eq!(states, ["playing", "stopped"]);
 }
 
-#[test]
-fn a_broker_that_is_away_is_told_in_the_exit_code() {
-    let scene = Scene::new();
+/// A few records of a recording, and a sink whose broker is away.
+fn without_a_broker(scene: &Scene, brokers: &str, spool: &str) -> (Option<i32>, String) {
     let service = scene.service(&format!(
         "[service]\ngrace_secs = 1\n[streams.clip]\nurl = \"{CLIP}\"\n[profiles.default]\nsampling = {{ every_nth = 40 }}\n\
-         [sinks.kafka]\ntype = \"kafka\"\nbrokers = [\"127.0.0.1:9\"]\n"
+         [sinks.kafka]\ntype = \"kafka\"\nbrokers = [\"{brokers}\"]\nspool = {{ {spool} }}\n"
     ));
     scene.wait_for_records("a record", |r| !of_type(r, "detections").is_empty());
-    std::thread::sleep(Duration::from_millis(500));
-    let (code, output) = service.terminate();
+    service.terminate()
+}
+
+#[test]
+fn what_waits_for_a_broker_outlives_the_process() {
+    let scene = Scene::new();
+    let (code, output) = without_a_broker(&scene, "127.0.0.1:9", "path = \"spool\"");
+    assert_eq!(code, Some(0), "{output}");
+    let first = scene.records("events.jsonl");
+    assert!(output.contains(&format!("waiting: {}, for the next start", first.len())), "{output}");
+    let broker = Broker::start();
+    fs::remove_file(scene.path("events.jsonl")).unwrap();
+    let (code, output) = without_a_broker(&scene, broker.address(), "path = \"spool\"");
+    assert_eq!(code, Some(0), "{output}");
+    let all = [first, scene.records("events.jsonl")].concat();
+    let expected: Vec<Value> = of_type(&all, "detections").into_iter().map(without_publication).collect();
+    let consumed = broker.consume("eyewitness.detections", expected.len(), PATIENCE);
+    let arrived: Vec<Value> =
+        consumed.iter().map(|c| without_publication(&serde_json::from_str(&c.payload).unwrap())).collect();
+    assert_eq!(arrived, expected, "everything, in order");
+}
+
+#[test]
+fn what_waits_in_memory_is_told_in_the_exit_code() {
+    let scene = Scene::new();
+    let (code, output) = without_a_broker(&scene, "127.0.0.1:9", "store = \"memory\"");
     assert_eq!(code, Some(3), "{output}");
     assert!(output.contains("127.0.0.1:9") && output.contains("could not be delivered"), "{output}");
 }

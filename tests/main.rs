@@ -5,7 +5,9 @@
 
 #[path = "../sinks/tests/broker/mod.rs"]
 mod broker;
+mod chaos;
 mod commands;
+mod examples;
 mod harness;
 mod hls;
 mod http;
@@ -15,3 +17,4 @@ mod network;
 mod replay;
 mod rtsp;
 mod speech;
+mod spool;

@@ -292,6 +292,10 @@ pub enum GapReason {
     SpeechOverload,
     /// The model failed on this speech; pictures were not affected.
     SpeechFailed,
+    /// A sink took nothing, so that analysis had to wait.
+    SinkBlocked,
+    /// It was analysed, but a full spool had to let go of the records.
+    SpoolFull,
 }
 
 impl GapReason {
@@ -304,6 +308,8 @@ impl GapReason {
             Self::DecodeError => "decode_error",
             Self::SpeechOverload => "speech_overload",
             Self::SpeechFailed => "speech_failed",
+            Self::SinkBlocked => "sink_blocked",
+            Self::SpoolFull => "spool_full",
         }
     }
 }

@@ -195,6 +195,23 @@ impl<T> Receiver<T> {
         }
     }
 
+    /// Adds up to `max` waiting items to `items`, in order; waits up to `timeout` for the first. Gives what it would have
+    /// given for one: `Item(())` when anything came.
+    pub fn recv_many(&self, max: usize, timeout: Duration, items: &mut Vec<T>) -> Received<()> {
+        let mut state = self.0.state.lock();
+        if state.items.is_empty() && state.n_senders > 0 && !timeout.is_zero() {
+            self.0.not_empty.wait_for(&mut state, timeout);
+        }
+        let n = state.items.len().min(max);
+        if n == 0 {
+            return if state.n_senders == 0 { Received::Closed } else { Received::TimedOut };
+        }
+        items.extend(state.items.drain(..n));
+        drop(state);
+        self.0.not_full.notify_all();
+        Received::Item(())
+    }
+
     /// Receives no more: gives what was still queued. Everything sent from now on is refused, so that each item is
     /// either received, given here, or comes back to its sender.
     pub fn close(self) -> Vec<T> {
@@ -310,5 +327,18 @@ mod tests {
         drop(second);
         assert_eq!(rx.recv_timeout(Duration::ZERO), Received::Item(7));
         assert_eq!(rx.recv_timeout(Duration::ZERO), Received::Closed);
+    }
+
+    #[test]
+    fn many_at_once() {
+        let (tx, rx) = queue("q", 4, WhenFull::Block);
+        let mut items = Vec::new();
+        assert_eq!(rx.recv_many(3, Duration::from_millis(1), &mut items), Received::TimedOut);
+        (0..4).for_each(|i| assert_eq!(tx.send(i), Sent::Queued));
+        assert_eq!(rx.recv_many(3, Duration::ZERO, &mut items), Received::Item(()));
+        drop(tx);
+        assert_eq!(rx.recv_many(3, Duration::ZERO, &mut items), Received::Item(()));
+        assert_eq!(items, [0, 1, 2, 3]);
+        assert_eq!(rx.recv_many(3, Duration::ZERO, &mut items), Received::Closed);
     }
 }

@@ -82,6 +82,22 @@ pub enum SinkError {
         /// From librdkafka.
         cause: String,
     },
+    /// The backlog is full, and its policy is to wait.
+    #[error("the spool is full ({n_bytes} of {max_bytes} bytes wait to be delivered): {cause}")]
+    SpoolFull {
+        /// Bytes that wait.
+        n_bytes: u64,
+        /// Most that may.
+        max_bytes: u64,
+        /// Why they are not delivered, without secrets.
+        cause: String,
+    },
+    /// The backlog cannot be written or read.
+    #[error(transparent)]
+    Backlog(#[from] crate::delivery::BacklogError),
+    /// The spool cannot be opened.
+    #[error(transparent)]
+    Spool(#[from] crate::spool::SpoolError),
     /// The grace period was over before everything was written.
     #[error("{n_lost} events could not be delivered within {} s: {cause}", grace.as_secs_f32())]
     Undelivered {
@@ -105,7 +121,7 @@ pub enum SinkError {
 impl SinkError {
     /// Whether the same event should be offered again a little later.
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::KafkaBusy { .. })
+        matches!(self, Self::Io { .. } | Self::SpoolFull { .. } | Self::Backlog(_))
     }
 
     /// A configuration error.

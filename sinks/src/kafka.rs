@@ -1,330 +1,481 @@
-//! Kafka sink: one idempotent producer; key = stream, one topic a kind of record, CloudEvents attributes as headers.
+//! Kafka sink: one idempotent producer; key = stream or tag, one topic a kind of record, CloudEvents attributes as headers.
 //!
-//! The sink's own thread sends and polls; librdkafka's threads do the network and call nothing of ours.
-//! Must never: reorder the records of a stream, drop one without counting it, or fail because a broker is away.
-//! Not promised here: that records survive the end of this process while the broker is away; that takes a spool.
+//! The sink's own thread sends and polls; librdkafka's threads do the network and call nothing of ours. Must never:
+//! reorder the records of a key, report one twice or not at all, or fail because a broker is away.
 //!
-//! Headers: CloudEvents 1.0, Kafka protocol binding, section 3.2 (binary content mode).
+//! How order survives errors: the producer is idempotent and gapless, so that after a record that the broker does not
+//! take, nothing behind it goes out; what is on its way comes back, and a new producer sends it again. Each producer that
+//! gave records back is replaced, because its sequence numbers have a hole.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-use base::{
-    event::{Body, Event},
-    redact::REDACTED,
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
+
+use base::time::Clock;
 use parking_lot::Mutex;
 use rdkafka::{
-    ClientConfig, ClientContext, Message,
-    config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    error::RDKafkaErrorCode as Code,
+    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
 };
 
-use crate::{BuildContext, Sink, SinkError, SinkReport, TopicCount, wire};
+use crate::{
+    SinkError, TopicCount,
+    delivery::{NotSent, Outlet, Report},
+    record::Record,
+};
+use client::{Settings, Stamp};
+use keeper::Keeper;
+use oauth::Tokens;
+use reports::{Account, Mode, Reports, Secrets, Shared};
+use topics::N_TOPICS;
 
+mod client;
 mod config;
-pub use config::{Compression, KafkaConfig, OnStart, Property};
+mod headers;
+mod keeper;
+mod oauth;
+mod reports;
+mod topics;
+
+pub use config::{Compression, KafkaConfig, OnStart, PartitionKey, Property};
+pub use topics::{Cleanup, CreateTopics, TopicConfig, TopicsConfig};
 
 /// How long `on_start = "fail"` waits for a broker.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 /// One turn of that wait.
 const START_STEP: Duration = Duration::from_millis(500);
 /// One turn of waiting for acknowledgements.
-const POLL: Duration = Duration::from_millis(20);
-/// Of the payload.
-const CONTENT_TYPE: &str = "application/json";
+const POLL: Duration = Duration::from_millis(2);
+/// Records that were called back and are at the broker already get so long for their acknowledgement: it saves sending
+/// them twice.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+/// A trouble with brokers is one of ours when nothing was acknowledged for this long: others of them may do.
+const NOT_WELL_AFTER: Duration = Duration::from_millis(1500);
+/// Without any error, silence is told after this long.
+const SILENT_AFTER: Duration = Duration::from_secs(10);
+/// A client that could not be made is tried again after this long.
+const MAKE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// While brokers do not take our credentials, we look this often whether there are others.
+const LOOK_AT_CREDENTIALS_AFTER: Duration = Duration::from_secs(5);
+/// A client that is done with gets so long to end, before it is left to itself.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The sink.
+/// The way to Kafka.
 pub(crate) struct Kafka {
-    name: String,
     brokers: String,
-    topics: Topics,
-    client: ClientConfig,
-    producer: BaseProducer<Reports>,
-    context: BuildContext,
-    /// Records handed to the client.
+    settings: Settings,
+    shared: Arc<Shared>,
+    keeper: Keeper,
+    max_record_bytes: u64,
+    /// None while none can be made.
+    producer: Option<BaseProducer<Reports>>,
+    made_with: Option<Stamp>,
+    /// Why none can be made.
+    unmade: Option<String>,
+    make_at: Duration,
+    mode: Mode,
+    /// One by one up to this number; then in batches again.
+    one_by_one_to: u64,
+    /// The largest batch that the present client makes, in the eyes of the topics.
+    batch_limit: u64,
+    /// Records given to the present client.
     n_sent: u64,
+    /// The highest number given to any.
+    highest: u64,
+    closing: Option<Closing>,
+    /// When something was acknowledged, or the first of those on their way was sent.
+    heard_at: Duration,
+    n_delivered: u64,
+    looked_at_credentials: Duration,
+    /// Told to all threads that work for this sink.
+    stop: Arc<AtomicBool>,
 }
 
-/// Names of the topics.
-struct Topics {
-    detections: String,
-    transcripts: String,
-    captions: String,
-    status: String,
-}
-
-impl Topics {
-    fn new(prefix: &str) -> Self {
-        let topic = |kind| format!("{prefix}.{kind}");
-        Self {
-            detections: topic("detections"),
-            transcripts: topic("transcripts"),
-            captions: topic("captions"),
-            status: topic("status"),
-        }
-    }
-
-    fn of(&self, body: &Body) -> &str {
-        match body {
-            Body::Detections(_) => &self.detections,
-            Body::Transcript(_) => &self.transcripts,
-            Body::Caption(_) => &self.captions,
-            Body::Status(_) | Body::Gap(_) => &self.status,
-        }
-    }
+/// The present client takes no more, and is replaced once all it holds is reported.
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    since: Duration,
+    /// What waits in the client comes back; otherwise it may still go out.
+    call_back: bool,
 }
 
 impl Kafka {
     /// Makes the client, which connects in the background.
-    fn start(
-        name: &str,
-        config: &KafkaConfig,
-        client: ClientConfig,
-        secrets: Vec<String>,
-        context: BuildContext,
-    ) -> Result<Self, SinkError> {
-        let reports = Reports(Arc::new(Shared { name: name.to_owned(), secrets, account: Mutex::default() }));
-        let producer = make_producer(&client, reports)?;
-        Ok(Self {
-            name: name.to_owned(),
+    fn start(name: &str, config: &KafkaConfig, clock: Arc<dyn Clock>) -> Result<Self, SinkError> {
+        let secrets: Arc<Secrets> = Arc::default();
+        let stop: Arc<AtomicBool> = Arc::default();
+        let tokens = match (&config.oauth_token_file, &config.oauth_token_command) {
+            (Some(path), _) => Some(Tokens::of_file(path, Arc::clone(&secrets), Arc::clone(&clock))),
+            (None, Some(command)) => Some(Tokens::of_command(command, Arc::clone(&secrets), Arc::clone(&clock))),
+            (None, None) => None,
+        };
+        let tokens = tokens.map(Arc::new);
+        if let Some(tokens) = &tokens {
+            let failed = |e| SinkError::KafkaClient { cause: format!("no thread for the token command: {e}") };
+            tokens.keep_fresh(Arc::clone(&stop)).map_err(failed)?;
+        }
+        let settings = Settings::new(config, Arc::clone(&secrets));
+        let shared =
+            Arc::new(Shared { name: name.to_owned(), secrets, tokens, clock, account: Mutex::new(Account::default()) });
+        let create = config.topics.create;
+        let wanted = config.wanted_topics();
+        let keeper = Keeper::new(settings.clone(), Arc::clone(&shared), wanted, create, Arc::clone(&stop));
+        let mut kafka = Self {
             brokers: config.brokers.join(","),
-            topics: Topics::new(&config.topic_prefix),
-            client,
-            producer,
-            context,
+            settings,
+            shared,
+            keeper,
+            max_record_bytes: config.max_record_bytes,
+            producer: None,
+            made_with: None,
+            unmade: None,
+            make_at: Duration::ZERO,
+            mode: Mode::Batches,
+            one_by_one_to: 0,
+            batch_limit: u64::MAX,
             n_sent: 0,
-        })
+            highest: 0,
+            closing: None,
+            heard_at: Duration::ZERO,
+            n_delivered: 0,
+            looked_at_credentials: Duration::ZERO,
+            stop,
+        };
+        kafka.make()?;
+        if config.on_start == OnStart::Fail {
+            kafka.check_broker()?;
+        }
+        kafka.keeper.look(0..N_TOPICS);
+        Ok(kafka)
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.clock.monotonic()
+    }
+
+    /// Makes a client in the place of the present one, which holds nothing any more.
+    fn make(&mut self) -> Result<(), SinkError> {
+        self.retire();
+        let batch_limit = self.keeper.least_limit();
+        self.made_with = Some(self.settings.stamp());
+        let client = self.settings.producer(self.mode, batch_limit)?;
+        let reports = Reports { shared: Arc::clone(&self.shared), mode: self.mode, current: AtomicBool::new(true) };
+        let producer = client.create_with_context(reports).map_err(|error: rdkafka::error::KafkaError| {
+            SinkError::KafkaClient { cause: self.shared.scrub(&error.to_string()) }
+        })?;
+        self.batch_limit = batch_limit;
+        self.producer = Some(producer);
+        self.n_sent = 0;
+        self.closing = None;
+        self.unmade = None;
+        let mut account = self.shared.account.lock();
+        account.n_reported = 0;
+        account.fatal = false;
+        account.batch_too_large = false;
+        Ok(())
+    }
+
+    /// Ends the present client on a thread of its own, because it may wait there for a name server or a handshake.
+    fn retire(&mut self) {
+        let Some(producer) = self.producer.take() else { return };
+        producer.context().current.store(false, Relaxed);
+        let end = move || drop(producer);
+        if let Err(error) = std::thread::Builder::new().name("kafka-end".into()).spawn(end) {
+            tracing::warn!(sink = self.shared.name, %error, "no thread to end a kafka client");
+        }
     }
 
     /// Waits for an answer of any broker. Wrong credentials end the wait at once: time does not cure them.
-    fn check_broker(&self) -> Result<(), SinkError> {
-        let end = self.context.clock.monotonic() + START_PATIENCE;
+    fn check_broker(&mut self) -> Result<(), SinkError> {
+        let Some(producer) = &self.producer else { return Ok(()) };
+        let end = self.now() + START_PATIENCE;
         loop {
-            let Err(error) = self.producer.client().fetch_metadata(None, START_STEP) else { return Ok(()) };
-            self.producer.poll(POLL);
-            let code = self.shared().account.lock().trouble_code;
-            let hopeless = matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL));
-            if hopeless || self.context.clock.monotonic() >= end {
-                let cause = self.shared().trouble().unwrap_or_else(|| error.to_string());
+            // A token is asked for in here.
+            producer.poll(POLL);
+            let Err(error) = producer.client().fetch_metadata(None, START_STEP) else { return Ok(()) };
+            producer.poll(POLL);
+            let trouble = self.shared.account.lock().trouble.clone();
+            let hopeless = trouble.as_ref().is_some_and(|(code, _)| is_about_credentials(*code));
+            if hopeless || self.now() >= end {
+                let cause = trouble.map_or_else(|| error.to_string(), |(_, reason)| reason);
                 return Err(SinkError::KafkaUnreachable { brokers: self.brokers.clone(), cause });
             }
         }
     }
 
-    fn shared(&self) -> &Shared {
-        &self.producer.context().0
+    /// Records that the present client has and has not reported.
+    fn n_out(&self) -> u64 {
+        self.n_sent.saturating_sub(self.shared.account.lock().n_reported)
     }
 
-    fn n_waiting(&self) -> u64 {
-        let account = self.shared().account.lock();
-        self.n_sent.saturating_sub(account.n_delivered() + account.n_failed())
-    }
-
-    fn busy(&self) -> SinkError {
-        SinkError::KafkaBusy {
-            n_waiting: self.n_waiting(),
-            cause: self.shared().trouble().unwrap_or_else(|| "the broker is slower than the events come".into()),
+    /// The present client shall come to its end.
+    fn close(&mut self, call_back: bool) {
+        let now = self.now();
+        let closing = self.closing.get_or_insert(Closing { since: now, call_back });
+        if call_back {
+            *closing = Closing { since: if closing.call_back { closing.since } else { now }, call_back };
+            self.purge(PurgeConfig::default().queue());
         }
     }
 
-    /// After a fatal error the client takes nothing more: goes on with a new one. What the old one still held is
-    /// counted as failed, in [`Reports::delivery`], when it is dropped.
-    fn renew(&mut self) -> Result<(), SinkError> {
-        let reports = Reports(Arc::clone(&self.producer.context().0));
-        self.producer = make_producer(&self.client, reports)?;
-        Ok(())
+    fn purge(&self, what: PurgeConfig) {
+        if let Some(producer) = &self.producer {
+            // Not to wait for threads that may themselves wait for a name server.
+            producer.purge(what.non_blocking());
+        }
     }
-}
 
-fn make_producer(client: &ClientConfig, reports: Reports) -> Result<BaseProducer<Reports>, SinkError> {
-    let shared = Arc::clone(&reports.0);
-    client
-        .create_with_context(reports)
-        .map_err(|error| SinkError::KafkaClient { cause: shared.scrub(&error.to_string()) })
-}
+    /// Hears what the client has to say, without waiting.
+    fn hear(&mut self, reports: &mut Vec<Report>) {
+        // With no time to wait, the client hands out one batch of acknowledgements at a time.
+        loop {
+            if let Some(producer) = &self.producer {
+                producer.poll(Duration::ZERO);
+            }
+            let mut account = self.shared.account.lock();
+            if account.reports.is_empty() {
+                break;
+            }
+            reports.append(&mut account.reports);
+        }
+        let n_delivered = self.shared.account.lock().n_delivered;
+        if n_delivered != self.n_delivered {
+            self.n_delivered = n_delivered;
+            self.heard_at = self.now();
+        }
+    }
 
-impl Sink for Kafka {
-    fn publish(&mut self, event: &Event) -> Result<(), SinkError> {
-        self.producer.poll(Duration::ZERO);
-        let published_at = self.context.published_at();
-        let payload = wire::encode(event, published_at);
-        let time = event.captured.map(|captured| captured.at).or(published_at).map(wire::rfc3339);
-        let topic = self.topics.of(&event.body);
-        let record = BaseRecord::to(topic)
-            .key(event.stream.name.as_str())
-            .payload(&payload)
-            .headers(headers(event, time.as_deref()));
-        let Err((error, _record)) = self.producer.send(record) else {
-            self.n_sent += 1;
-            return Ok(());
+    /// Acts on what was heard: replaces a client that gave up, makes topics that are gone.
+    fn act(&mut self) {
+        let (fatal, batch_too_large, missing, refused) = {
+            let mut account = self.shared.account.lock();
+            let refused = account.trouble.as_ref().is_some_and(|(code, _)| is_about_credentials(*code));
+            (account.fatal, account.batch_too_large, std::mem::take(&mut account.missing), refused)
         };
-        let refused = |cause: &KafkaError| SinkError::KafkaRefused {
-            id: event.id.clone(),
-            topic: topic.to_owned(),
-            cause: cause.to_string(),
-        };
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::QueueFull) => {
-                self.producer.poll(POLL);
-                Err(self.busy())
-            }
-            Some(RDKafkaErrorCode::Fatal) => {
-                let cause = self.producer.client().fatal_error().map_or_else(|| error.to_string(), |(_, text)| text);
-                let cause = self.shared().scrub(&cause);
-                tracing::error!(sink = self.name, cause, "the kafka client gave up; starting a new one");
-                self.renew()?;
-                Err(self.busy())
-            }
-            _ => Err(refused(&error)),
+        self.keeper.look((0..N_TOPICS).filter(|at| missing[*at]));
+        if batch_too_large && self.mode == Mode::Batches {
+            self.mode = Mode::OneByOne;
+            self.one_by_one_to = self.highest;
         }
-    }
-
-    fn idle(&mut self) -> Result<(), SinkError> {
-        self.producer.poll(POLL);
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, grace: Duration) -> SinkReport {
-        // Flushing also sends what waits for company (`linger_ms`) at once.
-        let flushed = self.producer.flush(grace);
-        let n_waiting = self.n_waiting();
-        let account = self.shared().account.lock().clone();
-        let cause = || match (account.trouble.clone(), &flushed) {
-            (Some(trouble), _) => trouble,
-            (None, Err(_)) => format!("{} did not acknowledge them in time", self.brokers),
-            (None, Ok(())) => "see the log".into(),
-        };
-        let n_lost = n_waiting + account.n_failed();
-        let error = (n_lost > 0).then(|| SinkError::Undelivered { n_lost, grace, cause: cause() });
-        SinkReport {
-            n_published: account.n_delivered(),
-            n_failed: n_lost,
-            topics: account.topics,
-            error,
-            ..SinkReport::default()
+        if fatal && !self.closing.is_some_and(|closing| closing.call_back) {
+            tracing::warn!(
+                sink = self.shared.name,
+                cause = self.fatal_cause(),
+                "the kafka client gave up; a new one goes on"
+            );
+            self.close(true);
         }
-    }
-}
-
-/// CloudEvents 1.0 attributes in binary mode.
-fn headers(event: &Event, time: Option<&str>) -> OwnedHeaders {
-    let stream = event.stream.name.as_str();
-    let kind = format!("eyewitness.{}", event.body.kind());
-    let source = format!("/eyewitness/streams/{stream}");
-    let mut headers = OwnedHeaders::new_with_capacity(7);
-    let attributes = [
-        ("content-type", CONTENT_TYPE),
-        ("ce_specversion", "1.0"),
-        ("ce_id", &event.id),
-        ("ce_type", &kind),
-        ("ce_source", &source),
-        ("ce_subject", event.session.as_str()),
-    ];
-    for (key, value) in attributes.into_iter().chain(time.map(|time| ("ce_time", time))) {
-        headers = headers.insert(Header { key, value: Some(value) });
-    }
-    headers
-}
-
-/// What the client tells us, on the sink's thread, inside `poll` and `flush`.
-struct Reports(Arc<Shared>);
-
-struct Shared {
-    name: String,
-    secrets: Vec<String>,
-    account: Mutex<Account>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Account {
-    topics: BTreeMap<String, TopicCount>,
-    /// The last trouble with the brokers, until a delivery shows that it is over.
-    trouble: Option<String>,
-    trouble_code: Option<RDKafkaErrorCode>,
-}
-
-impl Account {
-    fn n_delivered(&self) -> u64 {
-        self.topics.values().map(|count| count.n_delivered).sum()
-    }
-    fn n_failed(&self) -> u64 {
-        self.topics.values().map(|count| count.n_failed).sum()
-    }
-}
-
-impl Shared {
-    fn trouble(&self) -> Option<String> {
-        self.account.lock().trouble.clone()
-    }
-
-    fn scrub(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), REDACTED))
-    }
-}
-
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let message = self.0.scrub(message);
-        let sink = &self.0.name;
-        match level {
-            // Connection failures are told once more, and better, through `error`.
-            _ if matches!(facility, "FAIL" | "ERROR") => {
-                tracing::debug!(target: "librdkafka", sink, facility, "{message}");
-            }
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(target: "librdkafka", sink, facility, "{message}")
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", sink, facility, "{message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(target: "librdkafka", sink, facility, "{message}");
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", sink, facility, "{message}"),
+        if refused && self.closing.is_none() {
+            self.look_at_credentials();
         }
-    }
-
-    /// Trouble with brokers: told when it begins and when its kind changes. Comes twice for each.
-    fn error(&self, error: KafkaError, reason: &str) {
-        let reason = self.0.scrub(reason);
-        let code = error.rdkafka_error_code();
-        let mut account = self.0.account.lock();
-        // "all brokers down" follows each real cause and says less.
-        if code == Some(RDKafkaErrorCode::AllBrokersDown) && account.trouble.is_some() {
+        if self.closing.is_none() && self.keeper.least_limit() < self.batch_limit.min(client::BATCH_BYTES) {
+            self.close(false);
+        }
+        if self.producer.is_some() && self.closing.is_none() {
             return;
         }
-        let is_news = account.trouble.is_none() || account.trouble_code != code;
-        account.trouble = Some(reason.clone());
-        account.trouble_code = code;
-        drop(account);
-        if is_news {
-            tracing::warn!(sink = self.0.name, reason, "trouble with kafka; records wait");
+        let now = self.now();
+        if self.n_out() > 0 {
+            if let Some(closing) = self.closing
+                && closing.call_back
+            {
+                // What the client tries again goes back into its queue, so once is not enough.
+                let what = PurgeConfig::default().queue();
+                self.purge(if now >= closing.since + LAST_CHANCE { what.inflight() } else { what });
+            }
+        } else if now >= self.make_at {
+            self.make_at = now + MAKE_AGAIN_AFTER;
+            match self.make() {
+                Ok(()) => self.make_at = Duration::ZERO,
+                Err(error) => self.unmade = Some(self.shared.scrub(&error.to_string())),
+            }
         }
+    }
+
+    fn fatal_cause(&self) -> String {
+        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
+        self.shared.scrub(&fatal.map_or_else(|| "fatal error".into(), |(_, text)| text))
+    }
+
+    /// Passwords and certificates are renewed while we run: a client that is not let in is replaced when they have been.
+    fn look_at_credentials(&mut self) {
+        let now = self.now();
+        if now < self.looked_at_credentials + LOOK_AT_CREDENTIALS_AFTER {
+            return;
+        }
+        self.looked_at_credentials = now;
+        if self.made_with.as_ref() != Some(&self.settings.stamp()) {
+            tracing::info!(sink = self.shared.name, "there are new credentials; a new kafka client uses them");
+            self.close(true);
+        }
+    }
+
+    /// Largest record that may go to a topic, and what says so.
+    fn limit(&self, topic: usize) -> (u64, bool) {
+        let of_topic = self.keeper.limit(topic);
+        (of_topic.min(self.max_record_bytes), of_topic < self.max_record_bytes)
+    }
+
+    fn too_large(&self, n_bytes: u64, topic: usize) -> String {
+        let name = self.keeper.topic(topic);
+        match self.limit(topic) {
+            (limit, true) => format!(
+                "its {n_bytes} bytes are more than topic {name} takes ({limit}): raise the topic's `max.message.bytes`"
+            ),
+            (limit, false) => format!(
+                "its {n_bytes} bytes are more than the limit of {limit}: raise `max_record_bytes`, and the \
+                 `max.message.bytes` of topic {name} if that is less"
+            ),
+        }
+    }
+
+    /// Takes a record only to give it back: it is offered again a little later.
+    fn turn_back(&mut self, number: u64, topic: usize, cause: String) -> Result<(), NotSent> {
+        self.shared.account.lock().comes_back(number, topic, cause);
+        Ok(())
     }
 }
 
-impl ProducerContext for Reports {
-    type DeliveryOpaque = ();
+const fn is_about_credentials(code: Option<Code>) -> bool {
+    matches!(code, Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL))
+}
 
-    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
-        let mut account = self.0.account.lock();
-        match result {
-            Ok(message) => {
-                account.topics.entry(message.topic().to_owned()).or_default().n_delivered += 1;
-                if account.trouble.take().is_some() {
-                    account.trouble_code = None;
-                    tracing::info!(sink = self.0.name, "kafka takes records again");
-                }
+impl Outlet for Kafka {
+    fn send(&mut self, number: u64, record: &Record<'_>) -> Result<(), NotSent> {
+        let Some(topic) = topics::topic_of(record.kind) else {
+            return Err(NotSent::Refused(format!("no topic is for records of kind `{}`", record.kind)));
+        };
+        let Some(ticket) = reports::ticket(number, topic) else {
+            return Err(NotSent::Refused("its number is too large".into()));
+        };
+        if self.closing.is_some() || self.producer.is_none() {
+            self.act();
+            if self.closing.is_some() && self.n_out() > 0 {
+                return Err(NotSent::Busy);
             }
-            Err((error, message)) => {
-                let topic = message.topic().to_owned();
-                let cause = self.0.scrub(&error.to_string());
-                account.trouble = Some(format!("{cause} (topic {topic})"));
-                account.topics.entry(topic.clone()).or_default().n_failed += 1;
-                drop(account);
-                let stream = message.key().map(String::from_utf8_lossy);
-                tracing::error!(sink = self.0.name, topic, stream = ?stream, cause, "record lost");
+        }
+        if self.mode == Mode::OneByOne && number > self.one_by_one_to {
+            self.mode = Mode::Batches;
+            self.close(false);
+            self.act();
+            if self.closing.is_some() && self.n_out() > 0 {
+                return Err(NotSent::Busy);
             }
+        }
+        let Some(producer) = &self.producer else {
+            let cause = self.unmade.clone().unwrap_or_else(|| "there is no kafka client at the moment".into());
+            return self.turn_back(number, topic, cause);
+        };
+        let (headers, n_bytes) = headers::of(record);
+        if n_bytes as u64 > self.limit(topic).0 {
+            return Err(NotSent::Refused(self.too_large(n_bytes as u64, topic)));
+        }
+        // Without a key a record would go anywhere.
+        let key = if record.key.is_empty() { record.stream } else { record.key };
+        let message = BaseRecord::with_opaque_to(self.keeper.topic(topic), ticket)
+            .key(key)
+            .payload(record.payload)
+            .headers(headers);
+        let Err((error, _message)) = producer.send(message) else {
+            if self.n_sent == 0 {
+                // The oldest that came back may be gone by now: then it stands in nobody's way.
+                let mut account = self.shared.account.lock();
+                account.stuck.take_if(|stuck| stuck.number < number);
+            }
+            if self.n_out() == 0 {
+                self.heard_at = self.now();
+            }
+            self.n_sent += 1;
+            self.highest = self.highest.max(number);
+            return Ok(());
+        };
+        let code = error.rdkafka_error_code();
+        let cause = self.shared.scrub(&match code {
+            Some(code) => format!("topic {}: {code}", self.keeper.topic(topic)),
+            None => error.to_string(),
+        });
+        match code {
+            Some(Code::QueueFull) if self.n_out() > 0 => Err(NotSent::Busy),
+            Some(Code::Fatal) => {
+                self.shared.account.lock().fatal = true;
+                let cause = self.fatal_cause();
+                self.turn_back(number, topic, cause)
+            }
+            Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
+                self.shared.account.lock().missing[topic] = true;
+                self.turn_back(number, topic, cause)
+            }
+            Some(Code::MessageSizeTooLarge) => Err(NotSent::Refused(self.too_large(n_bytes as u64, topic))),
+            _ => self.turn_back(number, topic, cause),
+        }
+    }
+
+    fn reports(&mut self, patience: Duration, reports: &mut Vec<Report>) {
+        let end = self.now() + patience;
+        loop {
+            self.hear(reports);
+            self.act();
+            let now = self.now();
+            if !reports.is_empty() || now >= end {
+                return;
+            }
+            match &self.producer {
+                Some(producer) => producer.poll(POLL.min(end - now)),
+                None => std::thread::sleep(POLL.min(end - now)),
+            }
+        }
+    }
+
+    fn recall(&mut self) {
+        self.close(true);
+    }
+
+    fn hurry(&mut self) {}
+
+    fn trouble(&self) -> Option<String> {
+        let account = self.shared.account.lock();
+        if let Some(stuck) = &account.stuck {
+            return Some(self.keeper.problem(stuck.topic).unwrap_or_else(|| stuck.cause.clone()));
+        }
+        if self.unmade.is_some() {
+            return self.unmade.clone();
+        }
+        let is_out = self.n_sent > account.n_reported;
+        let silence = self.now().saturating_sub(self.heard_at);
+        match &account.trouble {
+            _ if !is_out => None,
+            Some((_, reason)) if silence >= NOT_WELL_AFTER => Some(reason.clone()),
+            None if silence >= SILENT_AFTER => {
+                let brokers = &self.brokers;
+                Some(format!("kafka at {brokers} acknowledges nothing, though nobody refuses a connection"))
+            }
+            _ => None,
+        }
+    }
+
+    fn topics(&self) -> BTreeMap<String, TopicCount> {
+        let counts = self.shared.account.lock().counts;
+        let used = counts.into_iter().enumerate().filter(|(_, count)| *count != TopicCount::default());
+        used.map(|(at, count)| (self.keeper.topic(at).to_owned(), count)).collect()
+    }
+}
+
+impl Drop for Kafka {
+    /// Gives the threads that work for this sink a moment to end. Whoever waits for a dead network is left to itself.
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        let Some(producer) = self.producer.take() else { return };
+        producer.context().current.store(false, Relaxed);
+        let thread = std::thread::Builder::new().name("kafka-end".into()).spawn(move || drop(producer));
+        let Ok(thread) = thread else { return };
+        let end = self.now() + END_PATIENCE;
+        while (!thread.is_finished() || self.keeper.is_busy()) && self.now() < end {
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

@@ -16,17 +16,21 @@ use serde::Deserialize;
 
 pub mod captions;
 pub mod console;
+pub mod delivery;
 mod error;
 pub mod file;
 pub mod kafka;
+pub mod record;
 #[cfg(test)]
 mod samples;
+pub mod spool;
 pub mod vtt;
+pub mod webhook;
 pub mod wire;
 mod worker;
 
 pub use error::SinkError;
-pub use worker::{SinkHandle, SinkReport, TopicCount, spawn};
+pub use worker::{SinkHandle, SinkProbe, SinkReading, SinkReport, TopicCount, spawn};
 
 /// An output while it runs. Owned by one thread, and called by that thread only.
 pub trait Sink: Send {
@@ -36,11 +40,31 @@ pub trait Sink: Send {
     /// Where [`SinkError::is_temporary`], the event was not taken and must be offered again; otherwise it is lost.
     fn publish(&mut self, event: &Event) -> Result<(), SinkError>;
 
+    /// Takes events in their order, as many as it can; gives their number, and what stands in the way of the next one.
+    fn publish_all(&mut self, events: &[Arc<Event>]) -> (usize, Result<(), SinkError>) {
+        for (n_taken, event) in events.iter().enumerate() {
+            if let Err(error) = self.publish(event) {
+                return (n_taken, Err(error));
+            }
+        }
+        (events.len(), Ok(()))
+    }
+
     /// Called when no event has come for a moment: the time to flush or poll.
     ///
     /// # Errors
     /// What stands in the way of writing what was accepted; it is tried again at the next call.
     fn idle(&mut self) -> Result<(), SinkError>;
+
+    /// How long to wait for an event before `idle` is due.
+    fn patience(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+
+    /// The figures of its delivery while it runs, where there is a far end.
+    fn meter(&self) -> Option<Arc<delivery::Meter>> {
+        None
+    }
 
     /// Writes what was accepted and closes, within `grace`. Whatever is not written by then is counted as failed.
     fn finish(self: Box<Self>, grace: Duration) -> SinkReport;
@@ -190,6 +214,8 @@ registry! {
     Captions = captions::CaptionsConfig,
     /// Apache Kafka.
     Kafka = kafka::KafkaConfig,
+    /// HTTP: a signed POST for each event, or for each batch.
+    Webhook = webhook::WebhookConfig,
 }
 
 #[cfg(test)]
@@ -230,7 +256,7 @@ mod tests {
         check(r#"{"type":"file"}"#, Err("missing field `path`"));
         check(
             r#"{"type":"kafak"}"#,
-            Err("unknown variant `kafak`, expected one of `file`, `console`, `captions`, `kafka`"),
+            Err("unknown variant `kafak`, expected one of `file`, `console`, `captions`, `kafka`, `webhook`"),
         );
         check(r#"{"type":"kafka","brokers":[]}"#, Err("`brokers`"));
     }

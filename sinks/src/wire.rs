@@ -20,7 +20,12 @@ mod speech;
 pub use speech::{CaptionRecord, TranscriptRecord, WordRecord};
 
 /// Version of this wire format, in every record: `major.minor`. The minor grows when fields are added.
-pub const SPEC_VERSION: &str = "1.1";
+pub const SPEC_VERSION: &str = "1.2";
+
+/// The year 10000, in milliseconds since 1970.
+const FIVE_DIGIT_YEARS_MS: i64 = 253_402_300_800_000;
+/// Most records of a frame with a few objects are shorter.
+const USUAL_BYTES: usize = 768;
 
 /// Any record. The `type` field tells which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +48,19 @@ pub enum Record<'a> {
     Caption(CaptionRecord<'a>),
 }
 
+impl<'a> Record<'a> {
+    /// The fields that every record has.
+    pub fn envelope(&self) -> &Envelope<'a> {
+        match self {
+            Self::Detections(record) => &record.envelope,
+            Self::Status(record) => &record.envelope,
+            Self::Gap(record) => &record.envelope,
+            Self::Transcript(record) => &record.envelope,
+            Self::Caption(record) => &record.envelope,
+        }
+    }
+}
+
 /// The fields that every record has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope<'a> {
@@ -57,7 +75,7 @@ pub struct Envelope<'a> {
     #[serde(borrow)]
     pub stream: Cow<'a, str>,
     /// Free key-value pairs given when the stream was attached.
-    pub tags: BTreeMap<String, String>,
+    pub tags: Cow<'a, BTreeMap<String, String>>,
     /// Identifies one uninterrupted connection to the source; a reconnect begins a new one.
     #[serde(borrow)]
     pub session: Cow<'a, str>,
@@ -240,11 +258,17 @@ pub enum Reason {
     SpeechOverload,
     /// The speech model failed; pictures were not affected.
     SpeechFailed,
+    /// A sink took nothing, so that analysis had to wait.
+    SinkBlocked,
+    /// It was analysed, but a full spool had to let go of the records. Told only to those who read from that sink.
+    SpoolFull,
 }
 
 /// One event as one JSON object, without a newline. `published_at` is left out when none.
 pub fn encode(event: &Event, published_at: Option<Timestamp>) -> String {
-    serde_json::to_string(&record(event, published_at)).expect("records hold nothing that JSON cannot say")
+    let mut json = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut json, &record(event, published_at)).expect("records hold nothing that JSON cannot say");
+    String::from_utf8(json).expect("JSON is UTF-8")
 }
 
 /// Reads a record back. Fields that this version does not know are ignored.
@@ -261,7 +285,7 @@ pub fn record(event: &Event, published_at: Option<Timestamp>) -> Record<'_> {
         id: Cow::from(&event.id),
         specversion: Cow::from(SPEC_VERSION),
         stream: Cow::from(event.stream.name.as_str()),
-        tags: event.stream.tags.clone(),
+        tags: Cow::Borrowed(&event.stream.tags),
         session: Cow::from(event.session.as_str()),
         pts_ms: event.pts.millis(),
         captured_at: event.captured.map(|c| rfc3339(c.at)),
@@ -322,8 +346,40 @@ fn rounded(value: f32, scale: f64) -> f64 {
 }
 
 /// UTC with exactly three decimals.
+///
+/// Written by hand, because every record holds two or three of them. Source of the calendar: Howard Hinnant, "chrono-Compatible
+/// Low-Level Date Algorithms", `civil_from_days`, for dates since 1970.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
-    format!("{at:.3}")
+    const MS_A_DAY: i64 = 86_400_000;
+    let ms = at.as_millisecond();
+    if at < Timestamp::UNIX_EPOCH || ms >= FIVE_DIGIT_YEARS_MS {
+        return format!("{at:.3}");
+    }
+    // A year begins in March here, so that its leap day is its last; an era is 400 years.
+    let days = ms / MS_A_DAY + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * months_from_march + 2) / 5 + 1;
+    let month = if months_from_march < 10 { months_from_march + 3 } else { months_from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let ms = ms % MS_A_DAY;
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut put = |from: usize, to: usize, mut number: i64| {
+        for place in text[from..to].iter_mut().rev() {
+            *place += (number % 10) as u8;
+            number /= 10;
+        }
+    };
+    put(0, 4, year);
+    put(5, 7, month);
+    put(8, 10, day);
+    put(11, 13, ms / 3_600_000);
+    put(14, 16, ms / 60_000 % 60);
+    put(17, 19, ms / 1000 % 60);
+    put(20, 23, ms % 1000);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The one table between the house's words and the wire's.
@@ -340,7 +396,7 @@ macro_rules! same_words {
 same_words! {
     base::time::ClockQuality => Clock { Ntp, Container, Arrival };
     base::event::StreamState => State { Playing, Interrupted, Ended, Failed, Stopped };
-    base::media::GapReason => Reason { SourceLost, Stalled, Unreachable, DecodeError, SpeechOverload, SpeechFailed };
+    base::media::GapReason => Reason { SourceLost, Stalled, Unreachable, DecodeError, SpeechOverload, SpeechFailed, SinkBlocked, SpoolFull };
 }
 
 /// The JSON Schemas of all records: file name and text, ready to be written under `docs/ref/schema`.

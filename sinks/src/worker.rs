@@ -3,7 +3,15 @@
 //! On the sink's own OS thread, `sink-<name>`. Must never lose an event without counting it, nor outlive its grace
 //! period once told to drain.
 
-use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use base::{
     event::Event,
@@ -12,10 +20,13 @@ use base::{
 };
 use parking_lot::Mutex;
 
-use crate::{Sink, SinkError};
+use crate::{
+    Sink, SinkError,
+    delivery::{DeliveryReading, Meter},
+};
 
-/// Without an event for this long, the sink may flush.
-const IDLE_AFTER: Duration = Duration::from_millis(50);
+/// Events offered to a sink at once.
+const BATCH: usize = 512;
 /// Wait before an event that was refused for now is offered again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// A thread that has not ended so long after its grace period never will.
@@ -32,7 +43,7 @@ pub struct TopicCount {
     pub n_failed: u64,
 }
 
-/// A sink's closing account. Every event that reached the sink is in `n_published` or `n_failed`.
+/// A sink's closing account. Every event that reached the sink is in one of the four numbers.
 #[derive(Debug, Default)]
 pub struct SinkReport {
     /// Name in the configuration.
@@ -41,15 +52,50 @@ pub struct SinkReport {
     pub n_published: u64,
     /// Events that were lost. More than zero is an error, told in `error` or already logged.
     pub n_failed: u64,
+    /// Events that a full spool let go of, as it was told to. More than zero is an error too.
+    pub n_dropped: u64,
+    /// Events that wait in a spool for the next start. No loss.
+    pub n_waiting: u64,
     /// Kafka only: the same by topic.
     pub topics: BTreeMap<String, TopicCount>,
     /// What went wrong at the end.
     pub error: Option<SinkError>,
 }
 
+/// A running sink's figures at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SinkReading {
+    /// Name in the configuration.
+    pub name: String,
+    /// Events that it accepted.
+    pub n_accepted: u64,
+    /// What became of them; none where there is no far end.
+    pub delivery: Option<DeliveryReading>,
+}
+
+/// Reads a sink's figures, also after it has ended.
+#[derive(Clone)]
+pub struct SinkProbe {
+    name: String,
+    n_accepted: Arc<AtomicU64>,
+    meter: Option<Arc<Meter>>,
+}
+
+impl SinkProbe {
+    /// The figures now.
+    pub fn read(&self) -> SinkReading {
+        SinkReading {
+            name: self.name.clone(),
+            n_accepted: self.n_accepted.load(Relaxed),
+            delivery: self.meter.as_ref().map(|meter| meter.read()),
+        }
+    }
+}
+
 /// A running sink.
 pub struct SinkHandle {
     name: String,
+    probe: SinkProbe,
     control: Arc<Control>,
     thread: JoinHandle<SinkReport>,
 }
@@ -90,8 +136,10 @@ pub fn spawn(
     clock: Arc<dyn Clock>,
 ) -> Result<SinkHandle, SinkError> {
     let control = Arc::new(Control { clock, grace, deadline: Mutex::new(None) });
+    let probe = SinkProbe { name: name.to_owned(), n_accepted: Arc::default(), meter: sink.meter() };
     let worker = Worker {
         name: name.to_owned(),
+        n_accepted: Arc::clone(&probe.n_accepted),
         control: Arc::clone(&control),
         sink,
         n_refused: 0,
@@ -103,7 +151,7 @@ pub fn spawn(
         .name(format!("sink-{name}"))
         .spawn(move || worker.run(queue))
         .map_err(|e| SinkError::Thread { sink: name.to_owned(), problem: format!("could not be started: {e}") })?;
-    Ok(SinkHandle { name: name.to_owned(), control, thread })
+    Ok(SinkHandle { name: name.to_owned(), probe, control, thread })
 }
 
 impl SinkHandle {
@@ -111,6 +159,11 @@ impl SinkHandle {
     /// Call it when a shutdown begins, before waiting for the queue's senders.
     pub fn drain(&self) {
         self.control.drain();
+    }
+
+    /// Reads the sink's figures while it runs.
+    pub fn probe(&self) -> SinkProbe {
+        self.probe.clone()
     }
 
     /// Whether the thread has come to its end.
@@ -145,6 +198,7 @@ struct Worker {
     name: String,
     control: Arc<Control>,
     sink: Box<dyn Sink>,
+    n_accepted: Arc<AtomicU64>,
     /// Events the sink refused for good.
     n_refused: u64,
     /// Events that came after the reader of the output had gone.
@@ -154,10 +208,9 @@ struct Worker {
     reminded_at: Duration,
 }
 
-/// What became of an event.
-enum Fate {
-    Accepted,
-    Lost,
+/// Why not all of some events were offered.
+enum Cut {
+    /// The reader of the output has gone.
     Unwanted,
     OutOfTime,
 }
@@ -166,22 +219,20 @@ impl Worker {
     fn run(mut self, queue: Receiver<Arc<Event>>) -> SinkReport {
         let mut wanted = true;
         let mut n_late = 0;
-        loop {
-            if self.control.is_over() {
-                break;
-            }
-            match queue.recv_timeout(IDLE_AFTER) {
+        let mut events = Vec::with_capacity(BATCH);
+        while !self.control.is_over() {
+            events.clear();
+            match queue.recv_many(BATCH, self.sink.patience(), &mut events) {
                 Received::Closed => break,
-                Received::Item(_) if !wanted => self.n_unwanted += 1,
-                Received::Item(event) => match self.offer(&event) {
-                    Fate::Accepted => {}
-                    Fate::Lost => self.n_refused += 1,
-                    Fate::Unwanted => {
+                Received::Item(()) if !wanted => self.n_unwanted += events.len() as u64,
+                Received::Item(()) => match self.offer(&events) {
+                    (_, None) => {}
+                    (n_done, Some(Cut::Unwanted)) => {
                         wanted = false;
-                        self.n_unwanted += 1;
+                        self.n_unwanted += (events.len() - n_done) as u64;
                     }
-                    Fate::OutOfTime => {
-                        n_late += 1;
+                    (n_done, Some(Cut::OutOfTime)) => {
+                        n_late += (events.len() - n_done) as u64;
                         break;
                     }
                 },
@@ -200,26 +251,47 @@ impl Worker {
         self.finish(n_late)
     }
 
-    /// Offers an event until the sink takes it, refuses it for good, or time is over.
-    fn offer(&mut self, event: &Event) -> Fate {
-        loop {
-            match self.sink.publish(event) {
-                Ok(()) => {
-                    self.well();
-                    return Fate::Accepted;
-                }
-                Err(SinkError::Closed) => return Fate::Unwanted,
+    /// Offers events until the sink has taken each or refused it for good, or something cuts it short; gives the number of
+    /// those that were dealt with.
+    fn offer(&mut self, events: &[Arc<Event>]) -> (usize, Option<Cut>) {
+        let mut n_done = 0;
+        while n_done < events.len() {
+            let (n_taken, outcome) = self.sink.publish_all(&events[n_done..]);
+            n_done += n_taken;
+            self.n_accepted.fetch_add(n_taken as u64, Relaxed);
+            match outcome {
+                Ok(()) => self.well(),
+                Err(SinkError::Closed) => return (n_done, Some(Cut::Unwanted)),
                 Err(error) if error.is_temporary() => {
                     self.trouble(&error);
                     if self.control.is_over() {
-                        return Fate::OutOfTime;
+                        return (n_done, Some(Cut::OutOfTime));
                     }
-                    std::thread::sleep(RETRY_AFTER.min(self.control.grace_left()));
+                    self.work_for(RETRY_AFTER.min(self.control.grace_left()));
                 }
                 Err(error) => {
+                    let event = &events[n_done];
                     tracing::error!(sink = self.name, stream = %event.stream.name, id = event.id, %error, "event lost");
-                    return Fate::Lost;
+                    self.n_refused += 1;
+                    n_done += 1;
                 }
+            }
+        }
+        (n_done, None)
+    }
+
+    /// Waits, while the sink goes on with what it has.
+    fn work_for(&mut self, time: Duration) {
+        let clock = Arc::clone(&self.control.clock);
+        let end = clock.monotonic() + time;
+        while let Some(left) = end.checked_sub(clock.monotonic()).filter(|left| !left.is_zero()) {
+            // What stands in its way is told when the event is offered again.
+            let pause = match self.sink.idle() {
+                Ok(()) => self.sink.patience().min(left),
+                Err(_) => left,
+            };
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
             }
         }
     }

@@ -28,6 +28,8 @@ use parking_lot::Mutex;
 use super::{begin, replay::parse_sampling, say};
 use crate::config;
 
+mod deliver;
+
 /// Which part.
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -75,6 +77,8 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 3)]
         repeat: u32,
     },
+    /// One sink alone: numbered events through its queue and thread, and what became of them
+    Deliver(deliver::Args),
 }
 
 /// Most sound that a model takes at once, in seconds.
@@ -126,9 +130,14 @@ impl MediaConsumer for Counter {
 }
 
 pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCode> {
+    if let Command::Deliver(args) = &command {
+        // It needs neither media nor models.
+        return deliver::run(args, log);
+    }
     let shutdown = begin(log.unwrap_or("warn"), false)?;
     let info = Arc::new(StreamInfo { name: StreamName::new("bench")?, tags: Default::default() });
     match command {
+        Command::Deliver(_) => {}
         Command::Decode { input, sample, size } => {
             let counter = Arc::new(Counter::default());
             let request =

@@ -87,7 +87,9 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let front =
         Front::new(HttpConfig { listen: free_address(), ..HttpConfig::default() }, &HlsConfig::default(), &clock);
     let (grace, onlookers) = (Duration::from_secs(10), Some(front.onlookers()));
-    let mut house = House::open(&sinks, ModelSettings::default(), &running, onlookers, grace, Arc::clone(&clock))?;
+    let mut house = House::new(ModelSettings::default(), Arc::clone(&clock));
+    house.prepare(&stream.profile)?;
+    house.connect(&sinks, &running, onlookers, grace)?;
     let server = front.open(&mut house, std::iter::once(&stream.profile), &clock)?;
     say(&format!("A real RTSP camera plays the bundled clip at {}", stream.url));
     say(&format!("Attached as `{}`: {} looks at every frame, {} listens.", stream.name, args.detect, args.transcribe));

@@ -8,6 +8,7 @@ mod models;
 mod replay;
 mod run;
 mod schema;
+mod spool;
 mod validate;
 
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use clap::{Parser, Subcommand};
 pub const EXIT_FAILED: u8 = 1;
 /// Exit code when the command line or the configuration was refused; nothing was started.
 pub const EXIT_REFUSED: u8 = 2;
-/// Exit code when the work was done but a sink did not deliver every event.
+/// Exit code when the work was done but a sink lost events. What waits in a spool on disk is not lost.
 pub const EXIT_UNDELIVERED: u8 = 3;
 
 const AFTER_HELP: &str = "\
@@ -29,13 +30,14 @@ Examples:
   eyewitness replay clip.mp4 --out clip.jsonl         one JSON record for every frame of a recording
   eyewitness run --config eyewitness.toml             the service: every stream of the configuration
   eyewitness validate eyewitness.toml                 check a configuration without starting anything
+  eyewitness spool inspect                            what waits on disk to be delivered
   eyewitness doctor                                   what this machine has and lacks
 
 Exit codes:
   0    done
   1    failed: the message says what, where and what to do
   2    the command line or the configuration was refused; nothing was started
-  3    done, but a sink did not deliver every event
+  3    done, but a sink lost events: refused, dropped by a full spool, or left in memory (what waits on disk is not lost)
   130  stopped by a signal before the work was done (a replay), or at once by a second one
 
 Environment:
@@ -69,6 +71,9 @@ enum Command {
     /// List, fetch and verify models
     #[command(subcommand)]
     Models(models::Command),
+    /// Look at what waits on disk for a far end, or deliver it without the service
+    #[command(subcommand)]
+    Spool(spool::Command),
     /// The main job on the bundled clip, through a real RTSP camera on loopback
     Demo(demo::Args),
     /// Serve a clip as an RTSP camera on loopback
@@ -90,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::Doctor(args) => doctor::run(&args, log),
         Command::Models(command) => models::run(command, log),
+        Command::Spool(command) => spool::run(command, log),
         Command::Demo(args) => demo::run(args, log),
         Command::Camera(args) => camera::run(args, log),
         Command::Bench(command) => bench::run(command, log),

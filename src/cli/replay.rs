@@ -149,7 +149,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let engine_config =
         EngineConfig { providers: args.providers.clone(), threads: args.threads, ..EngineConfig::default() };
     let to_file = args.out != Path::new("-");
-    // The output is emptied when it is opened: not before the input and the model are known to be there.
+    // The output is emptied when it is opened: not before the input is known to be there, and the models fit.
     if !args.input.contains("://") {
         let input = Path::new(&args.input).canonicalize().with_context(|| format!("cannot open {}", args.input))?;
         let is_output = to_file && args.out.canonicalize().is_ok_and(|out| out == input);
@@ -176,9 +176,8 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     }
     let clock = SystemClock::new();
     let grace = Duration::from_secs(60);
-    let session = SessionId::derived([]);
     let settings = ModelSettings { engine: engine_config, speech: SpeechPoolConfig::default() };
-    let mut house = House::open(&sinks, settings, &Running::Replay { session }, None, grace, Arc::clone(&clock))?;
+    let mut house = House::new(settings, Arc::clone(&clock));
     let models = house.prepare(&profile)?;
     let mut settings =
         format!("{:?} {:?} {:?}", args.sample, (&args.classes, args.min_score), (args.no_track, &profile.tracker));
@@ -191,9 +190,11 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let session = SessionId::derived(
         [name.as_str().as_bytes(), print.as_slice()].into_iter().chain(of_models).chain([settings.as_bytes()]),
     );
+    let running = Running::Replay { session };
+    house.connect(&sinks, &running, None, grace)?;
     house.attach(
         CheckedStream { name, url, profile, tags: BTreeMap::new(), source: ingest::SourceConfig::default() },
-        &Running::Replay { session },
+        &running,
     )?;
     let analysis = house.streams()[0].analysis.clone();
     let progress = Progress::start(clock);

@@ -46,11 +46,12 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let front = config.http.map(|http| Front::new(http, &config.hls, &clock));
     let onlookers = front.as_ref().map(Front::onlookers);
     let grace = config.service.grace();
-    let mut house = House::open(&config.sinks, models, &running, onlookers, grace, Arc::clone(&clock))?;
-    // Every model is loaded, and every profile held against its model, before the first stream starts.
+    let mut house = House::new(models, Arc::clone(&clock));
+    // Every model is loaded, and every profile held against its model, before an output is opened or a stream starts.
     for stream in &config.streams {
         house.prepare(&stream.profile).map_err(|e| e.context(format!("stream `{}`", stream.name)))?;
     }
+    house.connect(&config.sinks, &running, onlookers, grace)?;
     let profiles = config.streams.iter().map(|s| &s.profile);
     let server = front.map(|front| front.open(&mut house, profiles, &clock)).transpose()?;
     if let Some(server) = &server {

@@ -2,7 +2,9 @@
 //!
 //! The field docs below are the user's documentation: docs/ref/configuration.md is generated from them.
 
+mod places;
 pub mod problem;
+mod shared;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -21,9 +23,12 @@ use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_spanned::Spanned;
-use sinks::{SinkConfig, console::ConsoleConfig, file::FileConfig};
+use sinks::{SinkConfig, SinkError, console::ConsoleConfig, file::FileConfig};
 
-use self::problem::{Problem, Problems};
+use self::{
+    places::Places,
+    problem::{Problem, Problems},
+};
 use crate::{hls::HlsConfig, http::HttpConfig};
 
 /// A configuration file.
@@ -36,12 +41,10 @@ pub struct Config {
     pub streams: BTreeMap<Spanned<String>, StreamConfig>,
     /// What to run on a stream, by profile name. A stream that names no profile uses `default`, which exists even if it is not written here.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, ProfileConfig>")]
-    pub profiles: BTreeMap<String, Spanned<ProfileConfig>>,
+    pub profiles: BTreeMap<String, ProfileConfig>,
     /// Where events go, by sink name. Without any: readable lines on the console, and the file `eyewitness-out/events.jsonl`.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, SinkConfig>")]
-    pub sinks: BTreeMap<String, Spanned<SinkConfig>>,
+    pub sinks: BTreeMap<String, SinkConfig>,
     /// How detectors run.
     #[serde(default)]
     pub inference: EngineConfig,
@@ -49,8 +52,7 @@ pub struct Config {
     #[serde(default)]
     pub speech: SpeechPoolConfig,
     /// The HTTP service: live captions, players, metrics. Without this table there is none, and no open port.
-    #[schemars(with = "Option<HttpConfig>")]
-    pub http: Option<Spanned<HttpConfig>>,
+    pub http: Option<HttpConfig>,
     /// The streams' own pictures and sound for players, with the captions; served by the HTTP service.
     #[serde(default)]
     pub hls: HlsConfig,
@@ -229,6 +231,7 @@ pub fn load(path: &Path) -> Result<Checked, Problems> {
 pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Checked, Problems> {
     let config: Config =
         toml::from_str(text).map_err(|e| Problems::new(origin, text, vec![Problem::from_toml(text, &e)]))?;
+    let places = Places::read(text);
     let mut problems = Vec::new();
     let mut streams = Vec::new();
     let profile_names: Vec<&str> = config.profiles.keys().map(String::as_str).chain(["default"]).collect();
@@ -250,7 +253,7 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
                 checked.map_err(|e| problems.push(Problem::at(stream.url.span(), e))).ok()
             });
         let profile = match config.profiles.get(stream.profile.get_ref()) {
-            Some(profile) => Some(profile.get_ref().clone()),
+            Some(profile) => Some(profile.clone()),
             None if stream.profile.get_ref() == "default" => Some(ProfileConfig::default()),
             None => {
                 let what = format!("no profile is called `{}`", stream.profile.get_ref());
@@ -272,8 +275,11 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
         }
     }
     for (name, profile) in &config.profiles {
-        let wrong = |cause: String| Problem::at(profile.span(), format!("profile `{name}`: {cause}"));
-        let checked = profile.get_ref();
+        let wrong = |cause: String| {
+            let place = places.named(&["profiles", name], &cause);
+            Problem::at(place, format!("profile `{name}`: {cause}"))
+        };
+        let checked = profile;
         problems.extend(checked.sampling.check().err().map(|e| wrong(e.to_string())));
         let store = ModelStore::open_default();
         match checked.detector().map(|model| store.resolve(model)) {
@@ -302,46 +308,72 @@ pub fn parse(origin: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> 
         }
     }
     if let Err(e) = config.inference.check() {
-        let place = text.find("[inference").map_or(0..0, |at| at..at + "[inference".len());
-        problems.push(Problem::at(place, e.to_string()));
+        problems.push(Problem::at(places.named(&["inference"], &e.to_string()), e.to_string()));
     }
     if let Err(e) = config.speech.check() {
-        let place = text.find("[speech").map_or(0..0, |at| at..at + "[speech".len());
-        problems.push(Problem::at(place, e.to_string()));
+        problems.push(Problem::at(places.named(&["speech"], &e.to_string()), e.to_string()));
     }
     let mut http = None;
     if let Some(table) = config.http {
-        let place = table.span();
-        let mut checked = table.into_inner();
-        let wrong = |e: String| Problem::at(place.clone(), format!("http: {e}"));
+        let mut checked = table;
+        let wrong = |e: String| Problem::at(places.named(&["http"], &e), format!("http: {e}"));
         if let Some(token) = &checked.token {
             match expand(token.expose_secret(), env, |value| value.to_owned()) {
                 Ok(token) => checked.token = Some(token.into()),
-                Err(e) => problems.push(wrong(format!("token: {e}"))),
+                Err(e) => problems.push(wrong(format!("`token`: {e}"))),
             }
         }
         problems.extend(checked.check().err().map(|e| wrong(e.to_string())));
         http = Some(checked);
     }
     if let Err(e) = config.hls.check() {
-        let place = text.find("[hls").map_or(0..0, |at| at..at + "[hls".len());
-        problems.push(Problem::at(place, e.to_string()));
+        problems.push(Problem::at(places.named(&["hls"], &e.to_string()), e.to_string()));
     }
-    for (name, sink) in &config.sinks {
-        if let Err(e) = sink.get_ref().validate() {
-            problems.push(Problem::at(sink.span(), format!("sink `{name}`: {e}")));
-        }
-    }
+    problems.extend(check_sinks(text, &places, &config.sinks));
     if !problems.is_empty() {
         return Err(Problems::new(origin, text, problems));
     }
     let sinks = if config.sinks.is_empty() {
         default_sinks(FileConfig::new("eyewitness-out/events.jsonl"))
     } else {
-        config.sinks.into_iter().map(|(name, sink)| (name, sink.into_inner())).collect()
+        config.sinks
     };
     let Config { inference, speech, hls, service, .. } = config;
     Ok(Checked { streams, sinks, inference, speech, http, hls, service })
+}
+
+/// The sinks of a file, checked as [`load`] does; the rest of it is not looked at.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_sinks(path: &Path) -> Result<BTreeMap<String, SinkConfig>, Problems> {
+    /// What of the file is read.
+    #[derive(Deserialize)]
+    struct OnlySinks {
+        #[serde(default)]
+        sinks: BTreeMap<String, SinkConfig>,
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Problems::unreadable(path, &e))?;
+    let origin = path.display().to_string();
+    let wrong = |problems| Problems::new(&origin, &text, problems);
+    let OnlySinks { sinks } = toml::from_str(&text).map_err(|e| wrong(vec![Problem::from_toml(&text, &e)]))?;
+    let problems = check_sinks(&text, &Places::read(&text), &sinks);
+    if problems.is_empty() { Ok(sinks) } else { Err(wrong(problems)) }
+}
+
+fn check_sinks(text: &str, places: &Places<'_>, sinks: &BTreeMap<String, SinkConfig>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, sink) in sinks {
+        if let Err(e) = sink.validate() {
+            let place = match &e {
+                SinkError::Config { key, .. } => places.of_dotted(&["sinks", name], key),
+                _ => places.of(["sinks", name]),
+            };
+            problems.push(Problem::at(place, format!("sink `{name}`: {e}")));
+        }
+    }
+    problems.extend(shared::check(text, places, sinks.keys()));
+    problems
 }
 
 /// The embedded default: no broker needed.
@@ -435,6 +467,40 @@ mod tests {
         check("[sinks.f]\ntype = 'file'\npth = 'x'", 3, &["pth", "did you mean `path`"]);
         check("[streams.a]\nurl = 'rtsp://u:hunter2@x/'\n[service]\ngrace_secs = 'ten'", 4, &["grace_secs"]);
         check("[streams.a\nurl = 'rtsp://u:hunter2@x/'", 1, &["expected"]);
+        check("[profiles.default]\ntrack = true\n[profiles.default.speech]\nstep_ms = 1", 4, &["step_ms"]);
+        check("[hls]\npatience_ms = 1\nwindow = 1", 3, &["window"]);
+        check("[speech]\nworkers = 1\nthreads = 0", 3, &["threads"]);
+        check("[http]\nmax_clients = 7\nfeed_records = 0", 3, &["feed_records"]);
+        let kafka = "[sinks.k]\ntype = 'kafka'\nbrokers = ['h:1']\n";
+        check(&format!("{kafka}properties = {{ 'acks' = 0 }}"), 4, &["acks"]);
+        check(&format!("{kafka}[sinks.k.spool]\nstore = 'disk'\nmax_bytes = 5"), 6, &["max_bytes"]);
+        check(&format!("{kafka}[sinks.k.spool]\nmax_byte = 5"), 5, &["did you mean `max_bytes`"]);
+    }
+
+    #[test]
+    fn two_sinks_never_share_a_place_on_the_disk() {
+        let kafka = |name: &str, more: &str| format!("[sinks.{name}]\ntype = 'kafka'\nbrokers = ['h:1']\n{more}\n");
+        let file = |name: &str, path: &str| format!("[sinks.{name}]\ntype = 'file'\npath = '{path}'\n");
+        let check = |text: String, expected: Option<(usize, &str)>| {
+            let shown = parse("x.toml", &text, &no_env).err().map(|problems| problems.render(false));
+            match (shown, expected) {
+                (None, None) => {}
+                (Some(shown), Some((line, said))) => {
+                    assert!(shown.contains(said) && shown.contains(&format!("x.toml:{line}:")), "{shown}");
+                }
+                (shown, _) => panic!("{text}: {shown:?}"),
+            }
+        };
+        check(kafka("a", "") + &kafka("b", ""), None);
+        check(file("a", "x.jsonl") + &file("b", "y.jsonl"), None);
+        check(file("a", "x.jsonl") + &file("b", "./x.jsonl"), Some((6, "`path` of sink `a` (line 3)")));
+        check(kafka("a", "") + &kafka("b", "spool.path = 'eyewitness-out/spool/a'"), Some((8, "sink `a` (line 1)")));
+        check(kafka("a", "spool = { store = 'memory' }") + &kafka("b", "spool.path = 'eyewitness-out/spool/a'"), None);
+        check(
+            kafka("a", "dead_letters = 'd.jsonl'") + &kafka("b", "dead_letters = 'd.jsonl'"),
+            Some((8, "`dead_letters` of sink `a` (line 4)")),
+        );
+        check(kafka("a", "dead_letters = 'd.jsonl'") + &file("b", "d.jsonl"), Some((7, "`dead_letters` of sink `a`")));
     }
 
     #[test]

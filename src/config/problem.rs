@@ -82,6 +82,11 @@ fn find_word(text: &str, within: &Range<usize>, word: &str) -> Option<Range<usiz
         .find(|place| !text[..place.start].ends_with(is_word) && !text[place.end..].starts_with(is_word))
 }
 
+/// The line (from 1) that this byte stands on.
+pub(super) fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
 /// The candidate nearest to `found`, if one is near enough to be a slip of the finger.
 pub fn nearest<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates

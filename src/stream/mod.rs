@@ -4,6 +4,7 @@
 //! `notice` runs on the stream's supervising thread. Never does I/O.
 
 mod hearing;
+pub mod holdup;
 pub mod order;
 mod sight;
 
@@ -30,7 +31,12 @@ use inference::{
 };
 use parking_lot::Mutex;
 
-use self::{hearing::Hearing, order::Outlet, sight::Sight};
+use self::{
+    hearing::Hearing,
+    holdup::{State, Watch},
+    order::Outlet,
+    sight::Sight,
+};
 use crate::{hls::HlsStore, latency::Latency, topology::Fanout};
 
 /// What a stream's pictures go through.
@@ -172,12 +178,25 @@ impl Analysis {
     pub fn start(options: AnalysisOptions) -> Result<Arc<Self>, InferenceError> {
         let ledger = Ledger::default();
         let findings = Arc::new(Findings::default());
-        let in_order = options.recorded && options.sight.is_some() && options.hearing.is_some();
-        let outlet = Outlet::new(options.fanout, in_order);
         // What happens before the first session (a refused password, say) belongs to a session too: this one.
         let session = options.session.unwrap_or_else(|| SessionId::live(options.clock.wall()));
         let life = Life { session, n_status: 0, n_gaps: 0, pts: Pts::ZERO, outcome: Outcome::Open, source: None };
         let life = Arc::new(Mutex::new(life));
+        let outlet = if options.recorded {
+            Outlet::recorded(options.fanout, options.sight.is_some() && options.hearing.is_some())
+        } else {
+            let watch = options.sight.as_ref().map(|_| {
+                Arc::new(Watch {
+                    info: Arc::clone(&options.info),
+                    ledger: ledger.clone(),
+                    life: Arc::clone(&life),
+                    findings: Arc::clone(&findings),
+                    clock: Arc::clone(&options.clock),
+                    state: Mutex::new(State::new(options.clock.monotonic())),
+                })
+            });
+            Outlet::live(options.fanout, watch)
+        };
         let lane = match options.sight {
             None => None,
             Some(sight) => {
@@ -260,7 +279,7 @@ impl Analysis {
         if self.outcome() == Outcome::Open {
             self.status(StreamState::Stopped, None, None);
         }
-        *self.outlet.lock() = Outlet::new(Fanout::default(), false);
+        *self.outlet.lock() = Outlet::recorded(Fanout::default(), false);
     }
 
     fn publish(&self, event: Event) {
@@ -288,7 +307,9 @@ impl Analysis {
         if let Some(hearing) = &*self.hearing.lock() {
             hearing.lock().finish();
         }
-        self.outlet.lock().flush();
+        // Not under the lock: a sink may make us wait.
+        let outlet = self.outlet.lock().clone();
+        outlet.flush();
     }
 
     fn status(&self, state: StreamState, detail: Option<String>, source: Option<SourceDescription>) {

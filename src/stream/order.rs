@@ -6,6 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use base::{event::Event, time::Pts};
 use parking_lot::Mutex;
 
+use super::holdup::Watch;
 use crate::topology::Fanout;
 
 /// Who an event comes from.
@@ -33,17 +34,31 @@ pub struct Outlet {
     fanout: Fanout,
     /// None where events go out as they come.
     sides: Option<Arc<Mutex<[Side; 2]>>>,
+    /// Notices hold-ups of a live stream.
+    watch: Option<Arc<Watch>>,
 }
 
 impl Outlet {
-    /// `in_order` for a recording of which both branches are worked off.
-    pub fn new(fanout: Fanout, in_order: bool) -> Self {
-        Self { fanout, sides: in_order.then(Arc::default) }
+    /// Of a recording; `in_order` where both branches are worked off.
+    pub fn recorded(fanout: Fanout, in_order: bool) -> Self {
+        Self { fanout, sides: in_order.then(Arc::default), watch: None }
+    }
+
+    /// Of a live stream.
+    pub fn live(fanout: Fanout, watch: Option<Arc<Watch>>) -> Self {
+        Self { fanout, sides: None, watch }
+    }
+
+    fn send(&self, event: Event) {
+        match &self.watch {
+            Some(watch) => watch.publish(&self.fanout, event),
+            None => self.fanout.publish(event),
+        }
     }
 
     /// Publishes one event of a branch; its branch tells them in its own order.
     pub fn publish(&self, branch: Branch, event: Event) {
-        let Some(sides) = &self.sides else { return self.fanout.publish(event) };
+        let Some(sides) = &self.sides else { return self.send(event) };
         let mut sides = sides.lock();
         let side = &mut sides[branch as usize];
         side.waiting.push_back((event.pts.max(side.told_until), event));
@@ -52,7 +67,7 @@ impl Outlet {
 
     /// Publishes what belongs to neither branch (the stream's own life), after what was drained from both.
     pub fn publish_aside(&self, event: Event) {
-        self.fanout.publish(event);
+        self.send(event);
     }
 
     /// A branch has come to `until`. What it tells, and these times, must be the same in every replay.
@@ -66,6 +81,9 @@ impl Outlet {
 
     /// Publishes what waits: both branches have been drained.
     pub fn flush(&self) {
+        if let Some(watch) = &self.watch {
+            watch.settle(&self.fanout);
+        }
         if let Some(sides) = &self.sides {
             let mut sides = sides.lock();
             let before = sides.each_mut().map(|s| std::mem::replace(&mut s.told_until, Pts::from_nanos(u64::MAX)));
@@ -94,7 +112,7 @@ impl Outlet {
                 _ => None,
             };
             let Some((_, event)) = next else { return };
-            self.fanout.publish(event);
+            self.send(event);
         }
     }
 }
@@ -124,7 +142,7 @@ mod tests {
         let heard = [(100, 150, 150), (101, 120, 150), (102, 150, 390)];
         let run = |pattern: u32| {
             let (tx, rx) = queue("test", 64, WhenFull::Block);
-            let outlet = Outlet::new(Fanout::from_iter([tx]), true);
+            let outlet = Outlet::recorded(Fanout::from_iter([tx]), true);
             let (mut s, mut h) = (seen.iter().enumerate(), heard.iter());
             for bit in 0..8 {
                 let hear = pattern >> bit & 1 == 1;

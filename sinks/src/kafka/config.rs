@@ -1,19 +1,30 @@
-//! The Kafka sink's keys, and what may be set through to librdkafka. On the caller's thread; reads the password's file.
+//! The Kafka sink's keys, and what may be set through to librdkafka. On the caller's thread.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use base::{queue::WhenFull, redact::REDACTED};
 use rdkafka::{ClientConfig, error::KafkaError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Kafka;
-use crate::{BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError};
+use super::{Kafka, client, topics::TopicsConfig};
+use crate::{
+    BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError,
+    delivery::{Courier, CourierOptions, DeadLetters, SpoolConfig},
+    record::KeyBy,
+};
 
 /// Publishes events to Apache Kafka.
 ///
-/// One record an event: the key is the stream's name, the value its JSON, the headers are CloudEvents attributes.
-/// The producer is idempotent and waits for all replicas: records of one stream stay in order.
+/// One record an event: the key is the stream's name, the value its JSON, the headers are CloudEvents attributes and a
+/// W3C trace context. The producer is idempotent and waits for all replicas: records of one key stay in order, and none
+/// is lost, whatever becomes of brokers and connections.
 #[derive(Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
@@ -23,6 +34,24 @@ pub struct KafkaConfig {
     /// `<prefix>.status`. Default: `eyewitness`.
     #[serde(default = "default_topic_prefix")]
     pub topic_prefix: String,
+    /// What the topics should be like.
+    #[serde(default)]
+    pub topics: TopicsConfig,
+    /// What keeps records together: those with the same key go to the same partition and stay in order. `"stream"`, or
+    /// `{ tag = "site" }`: records of all streams with the same value of that tag, in the order in which they came;
+    /// streams without the tag keep their name as key. Adding partitions to a topic later moves keys. Default: `"stream"`.
+    #[serde(default)]
+    pub partition_key: PartitionKey,
+    /// Most bytes of one record, headers included. Larger ones are refused before they are sent; so are those larger than
+    /// the topic's own `max.message.bytes`, where the user may see it. Default: 1000000.
+    #[serde(default = "default_max_record_bytes")]
+    pub max_record_bytes: u64,
+    /// Most records on their way and not yet acknowledged; more wait in the spool. Default: 20000.
+    #[serde(default = "default_in_flight_records")]
+    pub in_flight_records: NonZeroU32,
+    /// Most bytes on their way. Default: 67108864 (64 MiB).
+    #[serde(default = "default_in_flight_bytes")]
+    pub in_flight_bytes: NonZeroU64,
     /// Compression of batches of records. Default: `lz4`.
     #[serde(default)]
     pub compression: Compression,
@@ -38,11 +67,27 @@ pub struct KafkaConfig {
     /// File that holds the SASL password; spaces and newlines around it are ignored.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// File that holds a token for SASL OAUTHBEARER; it is read anew each time the client wants one. A JWT's `exp` says
+    /// how long it lives and `sub` whom it stands for; any other token counts for 5 minutes.
+    #[serde(default)]
+    pub oauth_token_file: Option<PathBuf>,
+    /// Command that prints such a token, or JSON with `access_token` and `expires_in` (seconds). It runs without a shell
+    /// before a token is needed, and is killed after 10 seconds. Example: `["/usr/bin/get-token", "--json"]`.
+    #[serde(default)]
+    pub oauth_token_command: Option<Vec<String>>,
     /// Any other librdkafka property, such as `"security.protocol" = "SASL_SSL"`, `"sasl.mechanisms" = "SCRAM-SHA-512"`,
-    /// `"sasl.username" = "eyewitness"`, `"ssl.ca.location" = "/etc/ssl/kafka-ca.pem"`. Those that would break the order
-    /// or the delivery of records are refused.
+    /// `"sasl.username" = "eyewitness"`, `"ssl.ca.location" = "/etc/ssl/kafka-ca.pem"`; for mutual TLS
+    /// `"ssl.certificate.location"`, `"ssl.key.location"` and `"ssl.key.password" = "${KEY_PASSWORD}"`. `${NAME}` is the
+    /// environment variable of that name, which is never shown. Those that would break the order or the delivery of
+    /// records are refused.
     #[serde(default)]
     pub properties: BTreeMap<String, Property>,
+    /// Where events wait until Kafka has them.
+    #[serde(default)]
+    pub spool: SpoolConfig,
+    /// File for records that Kafka will never take; they are counted as failed either way. Without it they are lost.
+    #[serde(default)]
+    pub dead_letters: Option<PathBuf>,
     /// The queue before this sink. Default when full: `block`.
     #[serde(default)]
     pub queue: QueueConfig,
@@ -70,6 +115,24 @@ impl fmt::Display for Property {
     }
 }
 
+/// Without the value, which may be a secret.
+impl fmt::Debug for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+/// What keeps records together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PartitionKey {
+    /// The stream's name.
+    #[default]
+    Stream,
+    /// The value of this tag of the stream.
+    Tag(String),
+}
+
 /// Compression of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -86,7 +149,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Snappy => "snappy",
@@ -115,28 +178,42 @@ const fn default_linger_ms() -> u32 {
     20
 }
 
+const fn default_max_record_bytes() -> u64 {
+    1_000_000
+}
+
+const fn default_in_flight_records() -> NonZeroU32 {
+    NonZeroU32::new(20_000).expect("more than zero")
+}
+
+const fn default_in_flight_bytes() -> NonZeroU64 {
+    NonZeroU64::new(64 * 1024 * 1024).expect("more than zero")
+}
+
 /// Properties that have their own key here.
-const OWN_KEYS: [(&str, &str); 10] = [
+const OWN_KEYS: [(&str, &str); 14] = [
     ("bootstrap.servers", "brokers"),
     ("metadata.broker.list", "brokers"),
     ("compression.codec", "compression"),
     ("compression.type", "compression"),
     ("linger.ms", "linger_ms"),
     ("queue.buffering.max.ms", "linger_ms"),
-    ("queue.buffering.max.messages", "queue.capacity"),
+    ("queue.buffering.max.messages", "in_flight_records"),
+    ("queue.buffering.max.kbytes", "in_flight_bytes"),
+    ("message.max.bytes", "max_record_bytes"),
+    ("allow.auto.create.topics", "topics.create"),
     ("sasl.password", "password_env` or `password_file"),
     ("log_level", "the log filter of eyewitness"),
     ("delivery.report.only.error", "the sink's own account"),
+    ("enable.sasl.oauthbearer.unsecure.jwt", "oauth_token_file` or `oauth_token_command"),
 ];
 
 /// Properties on which the order or the delivery of records hangs.
-const GUARDED: [&str; 14] = [
+const GUARDED: [&str; 12] = [
     "enable.idempotence",
     "enable.gapless.guarantee",
     "acks",
     "request.required.acks",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
     "retries",
     "message.send.max.retries",
     "message.timeout.ms",
@@ -147,8 +224,11 @@ const GUARDED: [&str; 14] = [
     "plugin.library.paths",
 ];
 
+/// Requests on their way to one broker: properties that may be made smaller, but not larger.
+const IN_FLIGHT: [&str; 2] = ["max.in.flight", "max.in.flight.requests.per.connection"];
+
 /// Whether a property's value must never be shown.
-fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     ["password", "secret", ".key.pem", "oauthbearer.config", "jaas"].iter().any(|part| key.contains(part))
 }
 
@@ -160,12 +240,22 @@ impl fmt::Debug for KafkaConfig {
         f.debug_struct("KafkaConfig")
             .field("brokers", &self.brokers)
             .field("topic_prefix", &self.topic_prefix)
+            .field("topics", &self.topics)
+            .field("partition_key", &self.partition_key)
+            .field("max_record_bytes", &self.max_record_bytes)
+            .field("in_flight_records", &self.in_flight_records)
+            .field("in_flight_bytes", &self.in_flight_bytes)
             .field("compression", &self.compression)
             .field("linger_ms", &self.linger_ms)
             .field("on_start", &self.on_start)
             .field("password_env", &self.password_env)
             .field("password_file", &self.password_file)
+            .field("oauth_token_file", &self.oauth_token_file)
+            // Its arguments may be secrets.
+            .field("oauth_token_command", &self.oauth_token_command.as_ref().map(|command| command.first()))
             .field("properties", &self.properties.iter().map(shown).collect::<BTreeMap<_, _>>())
+            .field("spool", &self.spool)
+            .field("dead_letters", &self.dead_letters)
             .field("queue", &self.queue)
             .finish()
     }
@@ -177,70 +267,97 @@ impl KafkaConfig {
         Self {
             brokers: brokers.into_iter().map(Into::into).collect(),
             topic_prefix: default_topic_prefix(),
+            topics: TopicsConfig::default(),
+            partition_key: PartitionKey::default(),
+            max_record_bytes: default_max_record_bytes(),
+            in_flight_records: default_in_flight_records(),
+            in_flight_bytes: default_in_flight_bytes(),
             compression: Compression::default(),
             linger_ms: default_linger_ms(),
             on_start: OnStart::default(),
             password_env: None,
             password_file: None,
+            oauth_token_file: None,
+            oauth_token_command: None,
             properties: BTreeMap::new(),
+            spool: SpoolConfig::default(),
+            dead_letters: None,
             queue: QueueConfig::default(),
         }
     }
 
-    /// The client's configuration, without the password.
-    fn client(&self) -> ClientConfig {
+    /// The client's configuration as far as it can be checked without passwords and variables.
+    fn checked(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client
-            .set("bootstrap.servers", self.brokers.join(","))
-            .set("client.id", "eyewitness")
-            // Order and delivery. An outage of any length only delays: records never expire in the client.
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("message.timeout.ms", "0")
-            .set("compression.type", self.compression.as_str())
-            .set("linger.ms", self.linger_ms.to_string())
-            // The client's own queue, on top of ours. It blocks when full, and these are the most it may hold.
-            .set("queue.buffering.max.messages", "20000")
-            .set("queue.buffering.max.kbytes", "65536")
-            // The partition that Java clients choose for the same key, so that topics of both can be joined.
-            .set("partitioner", "murmur2_random")
-            .set("reconnect.backoff.max.ms", "5000");
+        self.set_common(&mut client);
         for (key, value) in &self.properties {
-            client.set(key, value.to_string());
+            let mut known = true;
+            let expanded = client::expand(&value.to_string(), |name| {
+                let value = std::env::var(name).ok();
+                known &= value.is_some();
+                value
+            });
+            if let Ok(value) = expanded
+                && known
+            {
+                client.set(key, value);
+            }
         }
+        self.set_producer(&mut client);
         client
     }
 
-    /// The password, from wherever it is.
-    fn password(&self) -> Result<Option<String>, SinkError> {
-        if let Some(name) = &self.password_env {
-            return match std::env::var(name) {
-                Ok(password) => Ok(Some(password)),
-                Err(_) => Err(SinkError::config("password_env", format!("the environment has no variable `{name}`"))),
-            };
+    fn check_property(&self, key: &str, value: &Property) -> Result<(), String> {
+        if let Some((_, own)) = OWN_KEYS.iter().find(|(property, _)| *property == key) {
+            return Err(format!("use `{own}` instead"));
         }
-        if let Some(path) = &self.password_file {
-            return match std::fs::read_to_string(path) {
-                Ok(text) => Ok(Some(text.trim().to_owned())),
-                Err(cause) => {
-                    Err(SinkError::config("password_file", format!("cannot read {}: {cause}", path.display())))
-                }
-            };
+        if GUARDED.contains(&key) {
+            return Err("is fixed, because the order and delivery of records hang on it; take it out".into());
         }
-        Ok(None)
+        let value = value.to_string();
+        if IN_FLIGHT.contains(&key) && !matches!(value.parse(), Ok(1..=5)) {
+            return Err("must be 1 to 5, or records could change their order".into());
+        }
+        if key == "partitioner" && !value.contains("murmur2") && !value.contains("consistent") {
+            return Err("must place records by key, or the order within a stream is lost: use `murmur2_random`, \
+                        `consistent_random`, `murmur2` or `consistent`"
+                .into());
+        }
+        let wants_token = self.oauth_token_file.is_some() || self.oauth_token_command.is_some();
+        if matches!(key, "sasl.mechanisms" | "sasl.mechanism") {
+            if wants_token && value != "OAUTHBEARER" {
+                return Err("must be `OAUTHBEARER` with a token; take one of them out".into());
+            }
+            let method = self.properties.get("sasl.oauthbearer.method").map(ToString::to_string);
+            if value == "OAUTHBEARER" && !wants_token && method.as_deref() != Some("oidc") {
+                return Err("`OAUTHBEARER` needs `oauth_token_file` or `oauth_token_command`".into());
+            }
+        }
+        // The name of a variable that is not closed is found without its value.
+        match client::expand(&value, |_| Some(String::new())) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(problem),
+        }
     }
 
-    /// Values that no text may show.
-    fn secrets(&self, password: Option<&str>) -> Vec<String> {
-        let in_properties =
-            self.properties.iter().filter(|(key, _)| is_secret(key)).map(|(_, value)| value.to_string());
-        in_properties.chain(password.map(str::to_owned)).filter(|secret| secret.len() >= 3).collect()
+    fn check_tokens(&self) -> Result<(), SinkError> {
+        if self.oauth_token_file.is_some() && self.oauth_token_command.is_some() {
+            return Err(SinkError::config("oauth_token_command", "use either this or `oauth_token_file`, not both"));
+        }
+        if self.oauth_token_command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
+            return Err(SinkError::config("oauth_token_command", "name a program, such as [\"/usr/bin/get-token\"]"));
+        }
+        let protocol = self.properties.get("security.protocol").map(|text| text.to_string().to_ascii_uppercase());
+        let (wants_token, key) = match (&self.oauth_token_file, &self.oauth_token_command) {
+            (Some(_), _) => (true, "oauth_token_file"),
+            (_, command) => (command.is_some(), "oauth_token_command"),
+        };
+        if wants_token && !protocol.is_some_and(|protocol| protocol.contains("SASL") || protocol.contains("${")) {
+            let problem = "is used with SASL only: set properties.\"security.protocol\" to `SASL_SSL`";
+            return Err(SinkError::config(key, problem));
+        }
+        Ok(())
     }
-}
-
-fn is_topic_name(text: &str) -> bool {
-    // Kafka's own rule for topics, with room for our endings.
-    (1..=200).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
 impl Configured for KafkaConfig {
@@ -254,8 +371,18 @@ impl Configured for KafkaConfig {
         if self.brokers.is_empty() || self.brokers.iter().any(|broker| broker.trim().is_empty()) {
             return Err(SinkError::config("brokers", "name at least one broker, such as [\"localhost:9092\"]"));
         }
-        if !is_topic_name(&self.topic_prefix) {
-            return Err(SinkError::config("topic_prefix", "use 1 to 200 letters, digits, `.`, `_` or `-`"));
+        self.topics.validate(&self.topic_prefix)?;
+        if matches!(&self.partition_key, PartitionKey::Tag(tag) if tag.is_empty()) {
+            return Err(SinkError::config("partition_key", "name a tag, such as { tag = \"site\" }"));
+        }
+        if !(1024..=100_000_000).contains(&self.max_record_bytes) {
+            return Err(SinkError::config("max_record_bytes", "use 1024 to 100000000"));
+        }
+        if self.in_flight_records.get() > 10_000_000 {
+            return Err(SinkError::config("in_flight_records", "at most 10000000"));
+        }
+        if !(self.max_record_bytes..=2_000_000_000_000).contains(&self.in_flight_bytes.get()) {
+            return Err(SinkError::config("in_flight_bytes", "use at least `max_record_bytes`, at most 2000000000000"));
         }
         if self.linger_ms > 900_000 {
             return Err(SinkError::config("linger_ms", "at most 900000"));
@@ -263,26 +390,13 @@ impl Configured for KafkaConfig {
         if self.password_env.is_some() && self.password_file.is_some() {
             return Err(SinkError::config("password_file", "use either this or `password_env`, not both"));
         }
+        self.check_tokens()?;
         for (key, value) in &self.properties {
-            let refuse = |problem: String| Err(SinkError::config(format!("properties.\"{key}\""), problem));
-            if let Some((_, own)) = OWN_KEYS.iter().find(|(property, _)| property == key) {
-                return refuse(format!("use `{own}` instead"));
-            }
-            if GUARDED.contains(&key.as_str()) {
-                return refuse("is fixed, because the order and delivery of records hang on it; take it out".into());
-            }
-            if key == "partitioner"
-                && !value.to_string().contains("murmur2")
-                && !value.to_string().contains("consistent")
-            {
-                return refuse(
-                    "must place records by key, or the order within a stream is lost: use `murmur2_random`, \
-                     `consistent_random`, `murmur2` or `consistent`"
-                        .into(),
-                );
-            }
+            let refuse = |problem| SinkError::config(format!("properties.\"{key}\""), problem);
+            self.check_property(key, value).map_err(refuse)?;
         }
-        self.client().create_native_config().map(drop).map_err(|error| match error {
+        self.spool.validate()?;
+        self.checked().create_native_config().map(drop).map_err(|error| match error {
             // The library's text may repeat the value, and the value may be a secret.
             KafkaError::ClientConfig(_, text, key, _) if is_secret(&key) => SinkError::config(
                 format!("properties.\"{key}\""),
@@ -298,17 +412,14 @@ impl Configured for KafkaConfig {
 
     fn build(&self, name: &str, context: BuildContext) -> Result<Box<dyn Sink>, SinkError> {
         self.validate()?;
-        let password = self.password()?;
-        let mut client = self.client();
-        if let Some(password) = &password {
-            client.set("sasl.password", password);
-        }
-        let secrets = self.secrets(password.as_deref());
-        let kafka = Kafka::start(name, self, client, secrets, context)?;
-        if self.on_start == OnStart::Fail {
-            kafka.check_broker()?;
-        }
-        Ok(Box::new(kafka))
+        let dead_letters = self.dead_letters.as_deref().map(|path| DeadLetters::open(name, path)).transpose()?;
+        let kafka = Kafka::start(name, self, Arc::clone(&context.clock))?;
+        let key_by = match &self.partition_key {
+            PartitionKey::Stream => KeyBy::Stream,
+            PartitionKey::Tag(tag) => KeyBy::Tag(tag.clone()),
+        };
+        let options = CourierOptions { name, spool: &self.spool, key_by, only: None, dead_letters, context };
+        Ok(Box::new(Courier::open(kafka, options)?))
     }
 }
 
@@ -329,6 +440,22 @@ mod tests {
         check(r#"{"brokers":["a:1","b:2"]}"#, Ok(()));
         check(r#"{"brokers":[" "]}"#, Err("`brokers`: name at least one"));
         check(r#"{"brokers":["a:1"],"topic_prefix":"a/b"}"#, Err("`topic_prefix`"));
+        check(r#"{"brokers":["a:1"],"topics":{"captions":{"name":"a/b"}}}"#, Err("`topics.captions.name`"));
+        check(r#"{"brokers":["a:1"],"partition_key":"stream"}"#, Ok(()));
+        check(r#"{"brokers":["a:1"],"partition_key":{"tag":"site"}}"#, Ok(()));
+        check(r#"{"brokers":["a:1"],"partition_key":{"tag":""}}"#, Err("`partition_key`: name a tag"));
+        check(r#"{"brokers":["a:1"],"max_record_bytes":10}"#, Err("`max_record_bytes`"));
+        check(r#"{"brokers":["a:1"],"in_flight_bytes":2048}"#, Err("`in_flight_bytes`"));
+        check(r#"{"brokers":["a:1"],"max_record_bytes":100000000,"in_flight_bytes":100000000}"#, Ok(()));
+        let token = r#""oauth_token_file":"t""#;
+        check(&format!(r#"{{"brokers":["a:1"],{token}}}"#), Err("`oauth_token_file`: is used with SASL only"));
+        let sasl = |more: &str| {
+            format!(r#"{{"brokers":["a:1"],"properties":{{"security.protocol":"sasl_ssl"{more}}},{token}}}"#)
+        };
+        check(&sasl(""), Ok(()));
+        check(&sasl(r#","sasl.mechanisms":"PLAIN""#), Err("must be `OAUTHBEARER` with a token"));
+        check(r#"{"brokers":["a:1"],"oauth_token_file":"t","oauth_token_command":["x"]}"#, Err("not both"));
+        check(r#"{"brokers":["a:1"],"oauth_token_command":[]}"#, Err("name a program"));
         check(r#"{"brokers":["a:1"],"password_env":"A","password_file":"b"}"#, Err("`password_file`"));
         let property = |property: &str, expected| {
             check(&format!(r#"{{"brokers":["a:1"],"properties":{{{property}}}}}"#), expected);
@@ -339,6 +466,13 @@ mod tests {
         property(r#""bootstrap.servers":"x""#, Err("use `brokers` instead"));
         property(r#""sasl.password":"hunter2""#, Err("use `password_env` or `password_file` instead"));
         property(r#""partitioner":"random""#, Err("must place records by key"));
+        property(r#""max.in.flight":2"#, Ok(()));
+        property(r#""max.in.flight":6"#, Err("must be 1 to 5"));
+        property(r#""message.max.bytes":6"#, Err("use `max_record_bytes` instead"));
+        property(r#""enable.gapless.guarantee":false"#, Err("the order and delivery of records hang on it"));
+        property(r#""sasl.username":"${NO_SUCH_VARIABLE_OF_EYEWITNESS}""#, Ok(()));
+        property(r#""sasl.username":"${NAME""#, Err("has a `${` without its `}`"));
+        property(r#""security.protocol":"SASL_SSL","sasl.mechanisms":"OAUTHBEARER""#, Err("needs `oauth_token_file`"));
         property(r#""no.such.thing":"x""#, Err("no.such.thing"));
         property(r#""socket.timeout.ms":"soon""#, Err("socket.timeout.ms"));
     }
@@ -351,7 +485,8 @@ mod tests {
         }
         let shown = format!("{config:?} {:?}", crate::SinkConfig::Kafka(config.clone()));
         assert!(!shown.contains("hunter2secret") && shown.contains(REDACTED), "{shown}");
-        assert_eq!(config.secrets(Some("swordfish")).len(), 4);
+        config.oauth_token_command = Some(vec!["get".into(), "hunter2secret".into()]);
+        assert!(!format!("{config:?}").contains("hunter2secret"));
     }
 
     #[test]

@@ -194,3 +194,21 @@ fn numbers_that_json_cannot_say_do_not_break_a_record() {
     check(-12.34, 10.0, -12.3);
     check(0.912_345_6, 1e4, 0.9123);
 }
+
+#[test]
+fn times_are_written_as_jiff_writes_them() {
+    let check = |ms: i64| {
+        let at = Timestamp::from_millisecond(ms).expect("date");
+        assert_eq!(rfc3339(at), format!("{at:.3}"), "{ms}");
+    };
+    // The last millisecond before, and the first of, every 1 March and 1 January from 1970 to 10001, and before 1970.
+    for year in -10..8032 {
+        let days = year * 365 + (year + 1).div_euclid(4) - (year + 69).div_euclid(100) + (year + 369).div_euclid(400);
+        for around in [0, 58, 59, 60, 364] {
+            let ms = (days + around) * 86_400_000;
+            [ms - 1, ms, ms + 45_296_789].map(check);
+        }
+    }
+    let with_nanos = Timestamp::new(1_790_000_000, 123_999_999).expect("date");
+    assert_eq!(rfc3339(with_nanos), format!("{with_nanos:.3}"));
+}

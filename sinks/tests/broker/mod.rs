@@ -1,4 +1,5 @@
-//! A real Apache Kafka for tests: one KRaft node on free loopback ports, read back with kcat.
+//! A real Apache Kafka for tests: one KRaft node on free loopback ports, read back with kcat; beside it a network that
+//! can be cut ([`relay`]) and three brokers at once ([`cluster`]).
 //!
 //! On the test's thread. Included by `#[path]` from every test harness that needs it. Must never leave a broker behind.
 
@@ -6,35 +7,43 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::Arc,
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use base::time::{Clock, SystemClock};
+use base::time::SystemClock;
 
-const POM: &str = include_str!("../../../scripts/kafka/pom.xml");
-const START_PATIENCE: Duration = Duration::from_secs(90);
-const CLUSTER_ID: &str = "ZXlld2l0bmVzcy10ZXN0cw";
-/// The one user of the SASL listener, and its password.
+use certificates::Certificates;
+use node::{Node, free_ports};
+
+pub(crate) mod admin;
+mod certificates;
+pub(crate) mod cluster;
+mod node;
+pub(crate) mod relay;
+
+const HEAP_MIB: u32 = 384;
+/// The one user of the SASL listeners, and its password.
 pub(crate) const SASL_USER: &str = "eyewitness";
 pub(crate) const SASL_PASSWORD: &str = "sw0rdfish-of-the-tests";
 
 /// A running (or stopped) broker. Killed when dropped; its data goes too.
 pub(crate) struct Broker {
-    home: tempfile::TempDir,
+    node: Node,
     ports: Ports,
-    process: Option<Child>,
-    clock: Arc<dyn Clock>,
+    certificates: Certificates,
 }
 
 #[derive(Clone, Copy)]
 struct Ports {
     plain: u16,
+    relayed: u16,
     sasl: u16,
+    oauth: u16,
+    mtls: u16,
+    expired: u16,
     controller: u16,
 }
 
@@ -43,6 +52,8 @@ struct Ports {
 pub(crate) struct Consumed {
     pub(crate) partition: i64,
     pub(crate) offset: i64,
+    /// Milliseconds since 1970; whether the producer's or the broker's is the topic's `message.timestamp.type`.
+    pub(crate) timestamp_ms: i64,
     pub(crate) key: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) payload: String,
@@ -51,18 +62,27 @@ pub(crate) struct Consumed {
 impl Broker {
     /// Starts a broker and waits until it answers.
     pub(crate) fn start() -> Self {
+        Self::start_advertising(None)
+    }
+
+    /// The same, with one more listener, at [`Broker::relayed_port`], which tells clients to come to `port` instead:
+    /// whoever connects through a relay on that port stays behind it. The other listeners are reached directly.
+    pub(crate) fn start_behind(port: u16) -> Self {
+        Self::start_advertising(Some(port))
+    }
+
+    fn start_advertising(relay: Option<u16>) -> Self {
         let mut last = String::new();
         // Free ports may be taken by somebody else before the broker listens: then try others.
         for _ in 0..3 {
-            let mut broker = Self {
-                home: tempfile::tempdir().expect("temporary directory"),
-                ports: free_ports(),
-                process: None,
-                clock: SystemClock::new(),
-            };
-            broker.certify();
-            broker.format();
-            match broker.launch() {
+            let [plain, relayed, sasl, oauth, mtls, expired, controller] = free_ports();
+            let ports = Ports { plain, relayed, sasl, oauth, mtls, expired, controller };
+            let node = Node::new(plain, HEAP_MIB);
+            let certificates = Certificates::make(node.home());
+            let mut broker = Self { node, ports, certificates };
+            broker.format(relay);
+            broker.node.launch();
+            match broker.node.wait(1) {
                 Ok(()) => return broker,
                 Err(problem) => last = problem,
             }
@@ -72,194 +92,205 @@ impl Broker {
 
     /// `host:port` without encryption or password.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.plain)
+        local(self.ports.plain)
     }
 
-    /// `host:port` of the listener with TLS that wants [`SASL_USER`] and [`SASL_PASSWORD`] (SASL_SSL, PLAIN).
+    /// Port of that listener.
+    pub(crate) fn port(&self) -> u16 {
+        self.ports.plain
+    }
+
+    /// Where the relay of [`Broker::start_behind`] forwards to.
+    pub(crate) fn relayed_port(&self) -> u16 {
+        self.ports.relayed
+    }
+
+    /// `host:port` of the listener with TLS that wants [`SASL_USER`] and [`SASL_PASSWORD`]: SASL_SSL with PLAIN,
+    /// SCRAM-SHA-256 or SCRAM-SHA-512.
     pub(crate) fn sasl_address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.sasl)
+        local(self.ports.sasl)
     }
 
-    /// The certificate (PEM) of that listener, signed by itself.
+    /// `host:port` of the listener that wants a token: SASL_PLAINTEXT with OAUTHBEARER, unsecured tokens.
+    pub(crate) fn oauth_address(&self) -> String {
+        local(self.ports.oauth)
+    }
+
+    /// `host:port` of the listener that wants a client certificate: SSL.
+    pub(crate) fn mtls_address(&self) -> String {
+        local(self.ports.mtls)
+    }
+
+    /// `host:port` of the listener whose certificate has expired: SSL, without a password.
+    pub(crate) fn expired_address(&self) -> String {
+        local(self.ports.expired)
+    }
+
+    /// The certificate (PEM) of the authority that signed all others.
     pub(crate) fn certificate(&self) -> PathBuf {
-        self.home.path().join("certificate.pem")
+        self.certificates.authority()
     }
 
-    /// Kills the broker as a power cut would; its data stays.
+    /// The certificate (PEM) that the mTLS listener wants.
+    pub(crate) fn client_certificate(&self) -> PathBuf {
+        self.certificates.client()
+    }
+
+    /// Its key (PEM, without a password).
+    pub(crate) fn client_key(&self) -> PathBuf {
+        self.certificates.client_key()
+    }
+
+    /// From the next start on the listener of [`Broker::expired_address`] has a good certificate.
+    pub(crate) fn renew_certificate(&self) {
+        self.certificates.renew_expired();
+    }
+
+    /// Takes [`Broker::renew_certificate`] back.
+    pub(crate) fn expire_certificate(&self) {
+        self.certificates.expire_again();
+    }
+
+    /// Kills the broker as a power cut would; its data stays. Nothing when it does not run.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().expect("kill kafka");
-            process.wait().expect("reap kafka");
-        }
+        self.node.kill();
     }
 
-    /// Starts a killed broker again: same address, same data.
+    /// Asks the broker to end, as an operator would, and waits until it has.
+    pub(crate) fn stop(&mut self) {
+        self.node.stop();
+    }
+
+    /// Starts a killed or stopped broker again: same address, same data.
     pub(crate) fn restart(&mut self) {
-        assert!(self.process.is_none(), "kill it first");
-        self.launch().unwrap_or_else(|problem| panic!("apache kafka did not come back: {problem}"));
+        self.node.launch();
+        self.node.wait(1).unwrap_or_else(|problem| panic!("apache kafka did not come back: {problem}"));
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.node.is_running()
+    }
+
+    /// Makes a topic; `configs` are its settings, such as `("cleanup.policy", "compact")`.
+    pub(crate) fn create_topic(&self, topic: &str, n_partitions: i32, configs: &[(&str, &str)]) {
+        let made = admin::create(self.node.address(), topic, n_partitions, 1, configs);
+        made.unwrap_or_else(|e| panic!("{e}; the broker says:\n{}", self.node.log_tail()));
+    }
+
+    /// Deletes a topic.
+    pub(crate) fn delete_topic(&self, topic: &str) {
+        let deleted = admin::delete(self.node.address(), topic);
+        deleted.unwrap_or_else(|e| panic!("{e}; the broker says:\n{}", self.node.log_tail()));
+    }
+
+    /// Number of partitions, and every setting with its value, the defaults too. Fails when there is no such topic.
+    pub(crate) fn describe_topic(&self, topic: &str) -> (usize, BTreeMap<String, String>) {
+        let partitions = admin::partitions(self.node.address(), topic).expect("an answer");
+        let configs = admin::configs(self.node.address(), topic).expect("an answer");
+        (partitions.unwrap_or_else(|| panic!("no topic {topic}")).len(), configs)
+    }
+
+    /// Whether there is such a topic.
+    pub(crate) fn has_topic(&self, topic: &str) -> bool {
+        admin::partitions(self.node.address(), topic).expect("an answer").is_some()
     }
 
     /// Everything in a topic once at least `n` records are there, ordered by partition and offset.
     pub(crate) fn consume(&self, topic: &str, n: usize, timeout: Duration) -> Vec<Consumed> {
-        let end = self.clock.monotonic() + timeout;
+        let clock = SystemClock::new();
         loop {
-            let records = self.read(topic);
+            let mut records = Vec::new();
+            read(&self.address(), topic, Duration::from_secs(10), |record| records.push(record));
             if records.len() >= n {
+                records.sort_by_key(|record| (record.partition, record.offset));
                 return records;
             }
             assert!(
-                self.clock.monotonic() < end,
+                clock.monotonic() < timeout,
                 "only {} of {n} records in {topic} after {timeout:?}; the broker says:\n{}",
                 records.len(),
-                self.log_tail()
+                self.node.log_tail()
             );
             std::thread::sleep(Duration::from_millis(200));
         }
     }
 
-    fn read(&self, topic: &str) -> Vec<Consumed> {
-        // A client that asks for a topic before it is there may wait for ever: the next try will find it.
-        let output = Command::new("timeout")
-            .args(["10", "kcat", "-C", "-b", &self.address(), "-t", topic, "-o", "beginning", "-e", "-q", "-J"])
-            .output()
-            .expect("kcat runs: `make setup-test` installs it");
-        let text = String::from_utf8(output.stdout).expect("utf-8");
-        let mut records: Vec<Consumed> = text.lines().map(parse).collect();
-        records.sort_by_key(|record| (record.partition, record.offset));
-        records
-    }
-
-    /// Makes the certificate of the TLS listener; the keystore is its key and itself in one file.
-    fn certify(&self) {
-        let key = self.home.path().join("key.pem");
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=eyewitness-tests"])
-            .args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout"])
-            .arg(&key)
-            .arg("-out")
-            .arg(self.certificate())
-            .output()
-            .expect("openssl runs: `make setup-test` installs it");
-        assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
-        let read = |path: &Path| fs::read_to_string(path).expect("made by openssl");
-        let keystore = read(&key) + &read(&self.certificate());
-        fs::write(self.home.path().join("keystore.pem"), keystore).expect("write keystore");
-    }
-
-    fn format(&self) {
-        let home = self.home.path();
-        let Ports { plain, sasl, controller } = self.ports;
+    fn format(&self, relay: Option<u16>) {
+        let Ports { plain, relayed, sasl, oauth, mtls, expired, controller } = self.ports;
+        let mut listeners = vec![
+            ("PLAIN", "PLAINTEXT", plain, plain),
+            ("SASL", "SASL_SSL", sasl, sasl),
+            ("OAUTH", "SASL_PLAINTEXT", oauth, oauth),
+            ("MTLS", "SSL", mtls, mtls),
+            ("EXPIRED", "SSL", expired, expired),
+        ];
+        listeners.extend(relay.map(|advertised| ("RELAYED", "PLAINTEXT", relayed, advertised)));
+        let (mut listen, mut advertise, mut protocols) = (vec![], vec![], vec![]);
+        for (name, protocol, port, advertised) in listeners {
+            listen.push(format!("{name}://127.0.0.1:{port}"));
+            advertise.push(format!("{name}://127.0.0.1:{advertised}"));
+            protocols.push(format!("{name}:{protocol}"));
+        }
+        let (listen, advertise, protocols) = (listen.join(","), advertise.join(","), protocols.join(","));
+        // A session that ends soon: a broker that was killed may come back only when its old one is over.
+        let modules = "org.apache.kafka.common.security";
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\n\
-             listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{sasl}\n\
-             controller.listener.names=CONTROLLER\n\
+             listeners={listen},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners={advertise}\n\
+             controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAIN\n\
              controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT\n\
-             sasl.enabled.mechanisms=PLAIN\n\
-             listener.name.sasl_ssl.plain.sasl.jaas.config=\
-             org.apache.kafka.common.security.plain.PlainLoginModule required user_{SASL_USER}=\"{SASL_PASSWORD}\";\n\
-             listener.name.sasl_ssl.ssl.keystore.type=PEM\n\
-             listener.name.sasl_ssl.ssl.keystore.location={keystore}\n\
-             log.dirs={data}\nnum.partitions=3\nauto.create.topics.enable=true\n\
+             listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT\n\
+             listener.name.sasl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
+             listener.name.sasl.plain.sasl.jaas.config=\
+             {modules}.plain.PlainLoginModule required user_{SASL_USER}=\"{SASL_PASSWORD}\";\n\
+             listener.name.sasl.scram-sha-256.sasl.jaas.config={modules}.scram.ScramLoginModule required;\n\
+             listener.name.sasl.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;\n\
+             listener.name.sasl.ssl.keystore.type=PEM\nlistener.name.sasl.ssl.keystore.location={server}\n\
+             listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER\n\
+             listener.name.oauth.oauthbearer.sasl.jaas.config=\
+             {modules}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";\n\
+             listener.name.mtls.ssl.client.auth=required\n\
+             listener.name.mtls.ssl.keystore.type=PEM\nlistener.name.mtls.ssl.keystore.location={server}\n\
+             listener.name.mtls.ssl.truststore.type=PEM\nlistener.name.mtls.ssl.truststore.location={authority}\n\
+             listener.name.expired.ssl.keystore.type=PEM\nlistener.name.expired.ssl.keystore.location={stale}\n\
+             broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\n\
+             num.partitions=3\nauto.create.topics.enable=true\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\n",
-            keystore = home.join("keystore.pem").display(),
-            data = home.join("data").display()
+            server = self.certificates.keystore("server").display(),
+            stale = self.certificates.keystore("expired").display(),
+            authority = self.certificates.authority().display(),
         );
-        fs::write(home.join("server.properties"), properties).expect("write server.properties");
-        let log4j = "status = error\nappender.out.type = Console\nappender.out.name = out\n\
-                     appender.out.layout.type = PatternLayout\nappender.out.layout.pattern = %d{HH:mm:ss.SSS} %p %c{1} %m%n\n\
-                     rootLogger.level = warn\nrootLogger.appenderRef.out.ref = out\n";
-        fs::write(home.join("log4j2.properties"), log4j).expect("write log4j2.properties");
-        let formatted = self
-            .java("kafka.tools.StorageTool")
-            .args(["format", "--standalone", "-t", CLUSTER_ID, "-c"])
-            .arg(home.join("server.properties"))
-            .output()
-            .expect("java runs: `make setup-test` installs it");
-        assert!(formatted.status.success(), "kafka storage: {}", String::from_utf8_lossy(&formatted.stderr));
-    }
-
-    /// Starts the process and waits for an answer with metadata.
-    fn launch(&mut self) -> Result<(), String> {
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("log file");
-        let child = self
-            .java("kafka.Kafka")
-            .arg(self.home.path().join("server.properties"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("log file"))
-            .stderr(log)
-            .spawn()
-            .expect("java runs: `make setup-test` installs it");
-        self.process = Some(child);
-        let end = self.clock.monotonic() + START_PATIENCE;
-        loop {
-            let process = self.process.as_mut().expect("just started");
-            if let Some(status) = process.try_wait().expect("ask kafka") {
-                self.process = None;
-                return Err(format!("it ended with {status}:\n{}", self.log_tail()));
-            }
-            let asked = Command::new("kcat")
-                .args(["-L", "-m", "2", "-b", &self.address()])
-                .output()
-                .expect("kcat runs: `make setup-test` installs it");
-            if asked.status.success() {
-                return Ok(());
-            }
-            if self.clock.monotonic() >= end {
-                return Err(format!("no answer within {START_PATIENCE:?}:\n{}", self.log_tail()));
-            }
-            std::thread::sleep(Duration::from_millis(100));
+        let mut more = vec!["--standalone".to_owned()];
+        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            more.push("--add-scram".to_owned());
+            more.push(format!("{mechanism}=[name={SASL_USER},password={SASL_PASSWORD}]"));
         }
-    }
-
-    fn java(&self, class: &str) -> Command {
-        let mut java = Command::new("java");
-        // Compiling little and one collector thread: a broker that lives for seconds on a small machine.
-        java.args(["-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .arg(format!("-Dlog4j2.configurationFile={}", self.home.path().join("log4j2.properties").display()))
-            .arg("-cp")
-            .arg(jars().join("*"))
-            .arg(class);
-        java
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.home.path().join("kafka.log")
-    }
-
-    fn log_tail(&self) -> String {
-        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        Node::formatted(self.node.format(&properties, &more));
     }
 }
 
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.kill();
+/// Reads a topic from its beginning to its present end with kcat, every partition, and shows each record; true when the
+/// end was reached within `patience`. `brokers` are separated by commas.
+pub(crate) fn read(brokers: &str, topic: &str, patience: Duration, mut each: impl FnMut(Consumed)) -> bool {
+    // A client that asks for a topic before it is there may wait for ever: the next try will find it.
+    let mut kcat = Command::new("timeout")
+        .arg(patience.as_secs().to_string())
+        .args(["kcat", "-C", "-b", brokers, "-t", topic, "-o", "beginning", "-e", "-q", "-J"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("kcat runs: `make setup-test` installs it");
+    let output = BufReader::new(kcat.stdout.take().expect("piped"));
+    for line in output.lines() {
+        each(parse(&line.expect("utf-8")));
     }
+    kcat.wait().expect("kcat ends").success()
 }
 
-/// Where `scripts/kafka/fetch.sh` puts the jars.
-fn jars() -> PathBuf {
-    let version = POM.split("<kafka.version>").nth(1).and_then(|rest| rest.split('<').next()).expect("version in pom");
-    let cache = match (std::env::var_os("EYEWITNESS_CACHE"), std::env::var_os("XDG_CACHE_HOME")) {
-        (Some(cache), _) => PathBuf::from(cache),
-        (None, Some(cache)) => Path::new(&cache).join("eyewitness"),
-        (None, None) => Path::new(&std::env::var_os("HOME").expect("HOME")).join(".cache/eyewitness"),
-    };
-    let jars = cache.join("kafka").join(version);
-    assert!(jars.is_dir(), "Apache Kafka is not in {}: run `make setup-test`", jars.display());
-    jars
-}
-
-fn free_ports() -> Ports {
-    // All held at once, so that they differ.
-    let held: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    let port = |i: usize| held[i].local_addr().expect("address").port();
-    Ports { plain: port(0), sasl: port(1), controller: port(2) }
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
 }
 
 /// One line of `kcat -J`. Headers are a flat list of names and values.
@@ -270,6 +301,7 @@ fn parse(line: &str) -> Consumed {
     Consumed {
         partition: json["partition"].as_i64().expect("partition"),
         offset: json["offset"].as_i64().expect("offset"),
+        timestamp_ms: json["ts"].as_i64().unwrap_or_default(),
         key: text(&json["key"]),
         headers: headers.chunks_exact(2).map(|pair| (text(&pair[0]), text(&pair[1]))).collect(),
         payload: text(&json["payload"]),

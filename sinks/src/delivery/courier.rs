@@ -1,0 +1,509 @@
+//! From events to a far end: encodes, keeps, sends, sends again, settles, counts. One way for every record.
+//!
+//! On the sink's thread. Must never settle a record that the far end does not have without counting it as failed or
+//! dropped, nor send two records of a key in another order than they were accepted for the first time.
+
+use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use base::event::Event;
+
+use super::{
+    Backlog, BacklogError, DeadLetters, Entry, Fate, Memory, Meter, NotSent, Outlet, Report, SpoolConfig, Store,
+    WhenSpoolFull, flight::Flight, losses,
+};
+use crate::{
+    BuildContext, Sink, SinkError, SinkReport,
+    record::{self, KeyBy, Record},
+    spool::Spool,
+};
+
+/// Records are read back in pieces of about so many bytes.
+const READ_BYTES: usize = 256 * 1024;
+/// One turn of waiting for reports.
+const TURN: Duration = Duration::from_millis(20);
+/// With nothing to do, events are waited for so long; with records on their way, so long.
+const RESTING: Duration = Duration::from_millis(50);
+const WATCHING: Duration = Duration::from_millis(5);
+/// After a record came back, the next try waits so long; twice as long each time, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// While an outage lasts, it is told again after this long.
+const REMIND_AFTER: Duration = Duration::from_secs(60);
+/// At the end, a far end in trouble that took nothing for so long is not waited for.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
+/// Losses are told one by one at most so often; those between are counted.
+const TELL_LOSS_AFTER: Duration = Duration::from_secs(1);
+/// How often the age of the oldest record is looked up.
+const LOOK_AT_OLDEST_AFTER: Duration = Duration::from_secs(1);
+
+/// What a courier needs besides its outlet.
+pub struct CourierOptions<'a> {
+    /// Name of the sink in the configuration.
+    pub name: &'a str,
+    /// Where events wait.
+    pub spool: &'a SpoolConfig,
+    /// What keeps records together.
+    pub key_by: KeyBy,
+    /// Kinds of records to deliver; none for all. Others count as accepted, and go nowhere.
+    pub only: Option<Vec<String>>,
+    /// Where records go that the far end will never take.
+    pub dead_letters: Option<DeadLetters>,
+    /// Time and stamps.
+    pub context: BuildContext,
+}
+
+/// A sink with a far end.
+pub struct Courier<O> {
+    name: String,
+    outlet: O,
+    backlog: Box<dyn Backlog>,
+    store: Store,
+    when_full: WhenSpoolFull,
+    key_by: KeyBy,
+    only: Option<Vec<String>>,
+    dead_letters: Option<DeadLetters>,
+    context: BuildContext,
+    meter: Arc<Meter>,
+    flight: Flight,
+    /// A record came back: everything on its way is called back, and then sent again in order.
+    recalling: bool,
+    pause: Duration,
+    /// On the monotonic clock: not before.
+    send_after: Duration,
+    /// The outlet took no more at the last try.
+    busy: bool,
+    /// The last turn moved something.
+    moving: bool,
+    /// The last event found no room.
+    full: bool,
+    /// Refused, but not yet with the dead letters, because the disk refused those.
+    unburied: Vec<(u64, String)>,
+    backlog_trouble: Option<String>,
+    letters_trouble: Option<String>,
+    account: Account,
+    said: Said,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    n_delivered: u64,
+    n_failed: u64,
+    n_dropped: u64,
+    last_failure: Option<String>,
+}
+
+/// What was told, and when, on the monotonic clock.
+#[derive(Debug, Default)]
+struct Said {
+    trouble_since: Option<Duration>,
+    reminded_at: Duration,
+    loss_at: Option<Duration>,
+    n_losses_untold: u64,
+    looked_at_oldest: Option<Duration>,
+}
+
+impl<O: Outlet> Courier<O> {
+    /// Opens the backlog; what an earlier process left in it is delivered first.
+    ///
+    /// # Errors
+    /// When the spool cannot be opened, or another process has it.
+    pub fn open(outlet: O, options: CourierOptions<'_>) -> Result<Self, SinkError> {
+        let CourierOptions { name, spool, key_by, only, dead_letters, context } = options;
+        let backlog: Box<dyn Backlog> = match spool.store {
+            Store::Memory => Box::new(Memory::new(spool.max_bytes())),
+            Store::Disk => Box::new(Spool::open_for(name, spool, &context)?),
+        };
+        let reading = backlog.reading();
+        let n_waiting = reading.next - reading.first;
+        if n_waiting > 0 {
+            tracing::info!(
+                sink = name,
+                n_waiting,
+                "events of an earlier run wait in the spool; they are delivered first"
+            );
+        }
+        let meter = Arc::new(Meter::default());
+        let mut courier = Self {
+            name: name.to_owned(),
+            outlet,
+            backlog,
+            store: spool.store,
+            when_full: spool.when_full,
+            key_by,
+            only,
+            dead_letters,
+            context,
+            meter,
+            flight: Flight::from(reading.first),
+            recalling: false,
+            pause: FIRST_PAUSE,
+            send_after: Duration::ZERO,
+            busy: false,
+            moving: false,
+            full: false,
+            unburied: Vec::new(),
+            backlog_trouble: None,
+            letters_trouble: None,
+            account: Account::default(),
+            said: Said::default(),
+        };
+        courier.write_meter();
+        Ok(courier)
+    }
+
+    fn now(&self) -> Duration {
+        self.context.clock.monotonic()
+    }
+
+    /// One turn: hears what became of records, sends more, lets go of what has settled.
+    fn turn(&mut self, patience: Duration) {
+        let mut reports = Vec::new();
+        self.outlet.reports(patience, &mut reports);
+        self.moving = !reports.is_empty();
+        if self.moving || self.flight.n_out() == 0 {
+            self.busy = false;
+        }
+        for report in reports {
+            self.settle(report);
+        }
+        self.bury();
+        if self.recalling && self.flight.n_out() == 0 {
+            self.recalling = false;
+            self.flight.rewind();
+            self.send_after = self.now() + self.pause;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+        if !self.recalling && self.now() >= self.send_after {
+            let before = self.flight.next();
+            self.send();
+            self.moving |= self.flight.next() != before;
+        }
+        // A record that waits to be buried must stay.
+        let settled = self.unburied.iter().map(|(number, _)| *number).min().unwrap_or(u64::MAX);
+        let outcome = self.backlog.trim(self.flight.first().min(settled));
+        self.note_backlog(outcome);
+        self.tell_trouble();
+        self.write_meter();
+    }
+
+    fn settle(&mut self, report: Report) {
+        let Report { number, fate } = report;
+        let is_settled = !matches!(fate, Fate::Again(_));
+        if !self.flight.arrived(number, is_settled) {
+            return;
+        }
+        match fate {
+            Fate::Delivered => {
+                self.account.n_delivered += 1;
+                self.pause = FIRST_PAUSE;
+            }
+            Fate::Refused(reason) => self.unburied.push((number, reason)),
+            Fate::Again(reason) => {
+                if !self.recalling {
+                    tracing::debug!(sink = self.name, number, reason, "a record came back; it is sent again");
+                    self.recalling = true;
+                    self.outlet.recall();
+                }
+                if number < self.backlog.reading().first {
+                    // It was pushed out of a full spool while it was on its way.
+                    self.flight.gone(number + 1);
+                    self.account.n_dropped += 1;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let end = self.backlog.reading().next;
+        let mut n_missing = 0;
+        while !self.busy && self.flight.next() < end {
+            let Self { backlog, outlet, flight, unburied, busy, .. } = self;
+            let from = flight.next();
+            let outcome = backlog.read(from, READ_BYTES, &mut |entry| {
+                let number = entry.number;
+                if *busy || number < flight.next() {
+                    return;
+                }
+                n_missing += flight.skip(number);
+                if flight.is_settled(number) {
+                    return flight.pass(number);
+                }
+                let refused = match entry.bytes.map(Record::from_bytes) {
+                    None => "the disk gave it back damaged".to_owned(),
+                    Some(Err(unreadable)) => unreadable.to_string(),
+                    Some(Ok(record)) => match outlet.send(number, &record) {
+                        Ok(()) => return flight.sent(number),
+                        Err(NotSent::Busy) => return *busy = true,
+                        Err(NotSent::Refused(reason)) => reason,
+                    },
+                };
+                flight.pass(number);
+                unburied.push((number, refused));
+            });
+            let is_ok = outcome.is_ok();
+            self.note_backlog(outcome);
+            if !is_ok {
+                break;
+            }
+            if !self.busy && self.flight.next() == from {
+                // Nothing is there, although it was.
+                n_missing += self.flight.skip(end);
+            }
+        }
+        if n_missing > 0 {
+            self.account.n_failed += n_missing;
+            self.account.last_failure = Some("the disk did not give them back".into());
+            tracing::error!(sink = self.name, n_missing, "the spool has lost records: its disk is damaged");
+        }
+        self.bury();
+    }
+
+    /// Puts refused records aside, and counts them.
+    fn bury(&mut self) {
+        self.letters_trouble = None;
+        for (number, reason) in std::mem::take(&mut self.unburied) {
+            match self.put_aside(number, &reason) {
+                Ok(()) => {
+                    self.account.n_failed += 1;
+                    self.account.last_failure = Some(reason);
+                }
+                Err(error) => {
+                    self.letters_trouble = Some(error.to_string());
+                    self.unburied.push((number, reason));
+                }
+            }
+        }
+    }
+
+    fn put_aside(&mut self, number: u64, reason: &str) -> Result<(), SinkError> {
+        let now = self.now();
+        let Self { backlog, dead_letters, context, name, said, .. } = self;
+        let mut outcome = Ok(());
+        let told = said.loss_at.is_none_or(|at| now >= at + TELL_LOSS_AFTER);
+        backlog.read(number, 1, &mut |entry: Entry<'_>| {
+            if entry.number != number || outcome.is_err() {
+                return;
+            }
+            let record = entry.bytes.and_then(|bytes| Record::from_bytes(bytes).ok());
+            if let (Some(letters), Some(record)) = (dead_letters.as_mut(), &record) {
+                outcome = letters.put(record, reason, context.clock.wall());
+            }
+            if told && outcome.is_ok() {
+                let (stream, id) = record.map_or(("?", "?"), |record| (record.stream, record.id));
+                let kept = if dead_letters.is_some() { "put aside with the dead letters" } else { "lost" };
+                let n_others = said.n_losses_untold;
+                tracing::error!(sink = name, stream, id, reason, n_others, "record refused for good; {kept}");
+            }
+        })?;
+        outcome?;
+        if told {
+            said.loss_at = Some(now);
+            said.n_losses_untold = 0;
+        } else {
+            said.n_losses_untold += 1;
+        }
+        Ok(())
+    }
+
+    fn note_backlog(&mut self, outcome: Result<(), BacklogError>) {
+        self.backlog_trouble = outcome.err().map(|error| error.to_string());
+    }
+
+    /// What stands in the way of delivery; none while all is well.
+    fn trouble(&self) -> Option<String> {
+        self.outlet.trouble().or_else(|| self.letters_trouble.clone()).or_else(|| self.backlog_trouble.clone())
+    }
+
+    /// Says so when an outage begins, now and then while it lasts, and when it is over.
+    fn tell_trouble(&mut self) {
+        let now = self.now();
+        let reading = self.backlog.reading();
+        let (n_waiting, n_bytes) = (reading.next.saturating_sub(self.flight.first()), reading.n_bytes);
+        match (self.trouble(), self.said.trouble_since) {
+            (Some(cause), None) => {
+                self.said.trouble_since = Some(now);
+                self.said.reminded_at = now;
+                tracing::warn!(sink = self.name, cause, n_waiting, "trouble with delivery; events wait");
+            }
+            (Some(cause), Some(since)) if now >= self.said.reminded_at + REMIND_AFTER => {
+                self.said.reminded_at = now;
+                let secs = (now - since).as_secs();
+                tracing::warn!(sink = self.name, cause, n_waiting, n_bytes, secs, "still trouble with delivery");
+            }
+            (None, Some(since)) => {
+                self.said.trouble_since = None;
+                let secs = (now - since).as_secs();
+                tracing::info!(sink = self.name, n_waiting, secs, "delivery goes on");
+            }
+            _ => {}
+        }
+    }
+
+    fn write_meter(&mut self) {
+        let reading = self.backlog.reading();
+        let meter = Arc::clone(&self.meter);
+        meter.n_delivered.store(self.account.n_delivered, Relaxed);
+        meter.n_failed.store(self.account.n_failed, Relaxed);
+        meter.n_dropped.store(self.account.n_dropped, Relaxed);
+        meter.n_waiting.store(reading.next.saturating_sub(self.flight.first()), Relaxed);
+        meter.n_waiting_bytes.store(reading.n_bytes, Relaxed);
+        meter.max_waiting_bytes.store(reading.max_bytes, Relaxed);
+        meter.full.store(self.full, Relaxed);
+        let now = self.now();
+        if self.said.looked_at_oldest.is_some_and(|at| now < at + LOOK_AT_OLDEST_AFTER) {
+            return;
+        }
+        self.said.looked_at_oldest = Some(now);
+        let mut oldest_ms = 0;
+        let first = self.flight.first().max(reading.first);
+        if first < reading.next {
+            let _told_at_the_next_turn = self.backlog.read(first, 1, &mut |entry| {
+                if let Some(record) = entry.bytes.and_then(|bytes| Record::from_bytes(bytes).ok())
+                    && entry.number == first
+                {
+                    oldest_ms = record.accepted_ms;
+                }
+            });
+        }
+        meter.oldest_ms.store(oldest_ms, Relaxed);
+        *meter.trouble.lock() = self.trouble();
+    }
+
+    fn is_wanted(&self, event: &Event) -> bool {
+        self.only.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| kind == event.body.kind()))
+    }
+
+    /// Keeps as many of these entries as there is room for, from the first; makes room where that is the policy.
+    fn keep(&mut self, entries: &[Vec<u8>]) -> (usize, Result<(), SinkError>) {
+        let mut n = entries.len();
+        loop {
+            match self.backlog.append(&entries[..n]) {
+                Ok(()) => {
+                    self.full = n < entries.len();
+                    return (n, Ok(()));
+                }
+                Err(BacklogError::Full { .. }) if n > 1 && self.when_full == WhenSpoolFull::Block => n /= 2,
+                Err(BacklogError::Full { n_bytes, max_bytes }) if self.when_full == WhenSpoolFull::Block => {
+                    self.full = true;
+                    let cause = self.trouble().unwrap_or_else(|| "the far end is slower than events come".into());
+                    return (0, Err(SinkError::SpoolFull { n_bytes, max_bytes, cause }));
+                }
+                Err(BacklogError::Full { .. }) => {
+                    if let Err(error) = self.drop_oldest(&entries[..n]) {
+                        return (0, Err(error.into()));
+                    }
+                    return (n, Ok(()));
+                }
+                Err(error @ BacklogError::Io(_)) => return (0, Err(error.into())),
+            }
+        }
+    }
+
+    /// Lets the oldest entries go, says in their place what is missing, and keeps the new ones.
+    fn drop_oldest(&mut self, entries: &[Vec<u8>]) -> Result<(), BacklogError> {
+        let n_bytes: u64 = entries.iter().map(|entry| entry.len() as u64 + losses::FRAMING_BYTES).sum();
+        let Self { backlog, flight, context, name, .. } = self;
+        let name = name.clone();
+        let mut lost = losses::Losses::new(&name);
+        backlog.make_room(n_bytes + losses::NOTICE_BYTES, &mut |gone| {
+            lost = losses::Losses::new(&name);
+            for entry in gone {
+                // What is on its way may still arrive, and what has settled is not lost.
+                if !flight.is_out(entry.number) && !flight.is_settled(entry.number) {
+                    lost.add(&entry);
+                }
+            }
+            lost.notices(context)
+        })?;
+        self.flight.gone(self.backlog.reading().first);
+        self.account.n_dropped += lost.n_records();
+        let n_dropped = self.account.n_dropped;
+        let n_now = lost.n_records();
+        tracing::error!(sink = self.name, n_now, n_dropped, "the spool is full: the oldest events are dropped");
+        self.full = true;
+        self.backlog.append(entries)
+    }
+}
+
+impl<O: Outlet> Sink for Courier<O> {
+    fn publish(&mut self, event: &Event) -> Result<(), SinkError> {
+        self.publish_all(&[Arc::new(event.clone())]).1
+    }
+
+    fn publish_all(&mut self, events: &[Arc<Event>]) -> (usize, Result<(), SinkError>) {
+        let accepted_ms = u64::try_from(self.context.clock.wall().as_millisecond()).unwrap_or(0);
+        let published_at = self.context.published_at();
+        let wanted: Vec<usize> = (0..events.len()).filter(|&at| self.is_wanted(&events[at])).collect();
+        let encode = |&at: &usize| record::encode(&events[at], &self.key_by, published_at, accepted_ms);
+        let entries: Vec<Vec<u8>> = wanted.iter().map(encode).collect();
+        let (n_kept, outcome) = if entries.is_empty() { (0, Ok(())) } else { self.keep(&entries) };
+        self.turn(Duration::ZERO);
+        // Those that nobody wants are taken with the wanted one before them.
+        (wanted.get(n_kept).copied().unwrap_or(events.len()), outcome)
+    }
+
+    fn idle(&mut self) -> Result<(), SinkError> {
+        let is_waiting = self.busy || self.flight.n_out() > 0;
+        self.busy = false;
+        self.turn(if is_waiting { TURN } else { Duration::ZERO });
+        if self.busy || self.flight.next() == self.backlog.reading().next {
+            self.outlet.hurry();
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        let all_sent = self.flight.next() == self.backlog.reading().next;
+        match self.send_after.checked_sub(self.now()) {
+            _ if all_sent && self.flight.n_out() == 0 => RESTING,
+            Some(pause) if self.flight.n_out() == 0 => pause.min(RESTING),
+            // `idle` waits for reports by itself where that helps.
+            _ if all_sent || !self.moving => WATCHING,
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn meter(&self) -> Option<Arc<Meter>> {
+        Some(Arc::clone(&self.meter))
+    }
+
+    fn finish(mut self: Box<Self>, grace: Duration) -> SinkReport {
+        let end = self.now() + grace;
+        let mut moved_at = self.now();
+        loop {
+            self.outlet.hurry();
+            self.busy = false;
+            self.turn(TURN);
+            if self.flight.first() >= self.backlog.reading().next && self.unburied.is_empty() {
+                break;
+            }
+            if self.moving {
+                moved_at = self.now();
+            }
+            // What is on disk is safe there: nobody waits for a far end that is away.
+            let hopeless =
+                self.store == Store::Disk && self.trouble().is_some() && self.now() >= moved_at + GIVE_UP_AFTER;
+            if hopeless || self.now() >= end {
+                break;
+            }
+            if self.flight.n_out() == 0 {
+                // Nothing will be reported: do not spin until the next try.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let n_waiting = self.backlog.reading().next.saturating_sub(self.flight.first());
+        let cause = self.trouble().or_else(|| self.account.last_failure.clone());
+        let cause = cause.unwrap_or_else(|| "the far end did not acknowledge them in time".into());
+        let n_left = if self.store == Store::Memory { n_waiting } else { 0 };
+        let n_lost = n_left + self.account.n_failed + self.account.n_dropped;
+        SinkReport {
+            n_published: self.account.n_delivered,
+            n_failed: n_left + self.account.n_failed,
+            n_dropped: self.account.n_dropped,
+            n_waiting: if self.store == Store::Disk { n_waiting } else { 0 },
+            topics: self.outlet.topics(),
+            error: (n_lost > 0).then(|| SinkError::Undelivered { n_lost, grace, cause }),
+            ..SinkReport::default()
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A full disk: a small tmpfs.

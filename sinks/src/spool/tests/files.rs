@@ -1,0 +1,1 @@
+//! The files: locked, of others, damaged, set aside.
