@@ -11,7 +11,7 @@ export PATH := $(HOME)/.cargo/bin:$(CACHE)/bin:$(CACHE)/lint-venv/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/debug/eyewitness
 SECS ?=
 NAME ?=
-.PHONY: help setup setup-test setup-lint model build demo test bench lint fmt docs release
+.PHONY: help setup setup-test setup-lint model build demo test test-chaos bench lint fmt docs release
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,9 +39,14 @@ test: setup-test ## every test, against real parts
 	@echo "[test] building and running all tests"
 	@cargo test --locked --workspace --no-fail-fast
 
-bench: build ## CPU, memory, delays, errors: pictures, then speech, next to their peers where those are
+test-chaos: setup-test ## long faults against a real Kafka, and a table of what arrived (about 15 minutes)
+	@echo "[test-chaos] building; then one fault after the other"
+	@EYEWITNESS_CHAOS=long cargo test --locked --test main -- --test-threads=1 chaos::
+
+bench: build ## CPU, memory, delays, errors: pictures, speech, delivery, next to their peers where those are
 	@tools/bench/bench.py "$(BIN)" $(BENCH_ARGS)
 	@tools/bench/speech.py "$(BIN)" $(SPEECH_ARGS)
+	@tools/bench/delivery.py "$(BIN)" $(DELIVERY_ARGS)
 
 lint: setup-lint ## rustfmt, clippy, cargo-deny, typos, stale generated docs
 	@cargo fmt --all --check

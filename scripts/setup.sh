@@ -24,7 +24,7 @@ BUILD_PACKAGES=(build-essential clang libclang-dev cmake pkg-config curl ca-cert
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev libgstrtspserver-1.0-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice gstreamer1.0-x gstreamer1.0-rtsp glib-networking)
-TEST_PACKAGES=(default-jdk-headless maven kcat openssl chromium ffmpeg)
+TEST_PACKAGES=(default-jdk-headless maven kcat openssl faketime chromium ffmpeg)
 
 packages() {
   local missing=() p

@@ -49,14 +49,11 @@ fn the_python_consumer_forgets_ids_by_number_and_by_age() {
 import sys
 sys.path.insert(0, sys.argv[1])
 from consume import Item, Results
-for secs, most in ((1000, 100), (1000, 3), (50, 100), (50, 1), (-10, 100)):
+for secs, most in ((1000, 100), (1000, 3), (50, 100), (50, 1)):
     results = Results(':memory:', secs, most)
-    for ids in ('abcd', 'd'):
-        new = results.add([Item('t', 's', i, i, i) for i in ids])
-        if ids == 'abcd':
-            assert len(new) == 4
-            results.db.execute(\"UPDATE handled SET at = at - 100 WHERE id IN ('a', 'b')\")
-            results._forget()
+    results.add([Item('t', 's', i, i, i) for i in 'abc'])
+    results.db.execute(\"UPDATE handled SET at = at - 100 WHERE id IN ('a', 'b')\")
+    results.add([Item('t', 's', 'd', 'd', 'd')])
     print(''.join(row[0] for row in results.db.execute('SELECT id FROM handled ORDER BY number')))
 ";
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python");
@@ -64,7 +61,7 @@ for secs, most in ((1000, 100), (1000, 3), (50, 100), (50, 1), (-10, 100)):
         Command::new(python()).args(["-B", "-c", script]).arg(folder).current_dir(scene.path(".")).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), ["abcd", "bcd", "cd", "d", "d"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>(), ["abcd", "bcd", "cd", "d"]);
 }
 
 /// One record as it is sent.

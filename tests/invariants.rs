@@ -30,15 +30,9 @@ fn row_1_decoded_is_inferred_plus_dropped_by_reason() {
         .into_iter()
         .filter(|(name, _)| name == "file")
         .collect::<BTreeMap<_, _>>();
-    let mut house = House::open(
-        &sinks,
-        ModelSettings { engine: checked.inference, speech: checked.speech },
-        &running,
-        None,
-        Duration::from_secs(10),
-        SystemClock::new(),
-    )
-    .unwrap();
+    let models = ModelSettings { engine: checked.inference, speech: checked.speech };
+    let mut house = House::new(models, SystemClock::new());
+    house.connect(&sinks, &running, None, Duration::from_secs(10)).unwrap();
     for stream in checked.streams {
         house.attach(stream, &running).unwrap();
     }

@@ -69,7 +69,7 @@ fn what_waits_for_a_broker_outlives_the_process() {
     assert!(output.contains(&format!("waiting: {}, for the next start", first.len())), "{output}");
     let broker = Broker::start();
     fs::remove_file(scene.path("events.jsonl")).unwrap();
-    let (code, output) = without_a_broker(&scene, broker.address(), "path = \"spool\"");
+    let (code, output) = without_a_broker(&scene, &broker.address(), "path = \"spool\"");
     assert_eq!(code, Some(0), "{output}");
     let all = [first, scene.records("events.jsonl")].concat();
     let expected: Vec<Value> = of_type(&all, "detections").into_iter().map(without_publication).collect();

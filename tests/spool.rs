@@ -235,7 +235,8 @@ fn what_waits_can_be_taken_out_into_a_file() {
 fn dead_letters_are_offered_again() {
     let scene = Scene::new();
     let receiver = Receiver::start("b");
-    scene.file("eyewitness.toml", hook(&receiver.url).replace("spool", "dead_letters = \"other.jsonl\"\nspool"));
+    scene
+        .file("eyewitness.toml", hook(&receiver.url).replace("spool = {", "dead_letters = \"other.jsonl\"\nspool = {"));
     let letter = |stream: &str, number: u64| {
         let record = payload(stream, number);
         format!(

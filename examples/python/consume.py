@@ -205,13 +205,6 @@ def read_properties(path):
 
 def connect(options):
     """A consumer that has reached the cluster."""
-    troubles = []
-
-    def trouble(error):
-        if error.str() not in troubles:
-            troubles.append(error.str())
-            complain(f"kafka: {error.str()}")
-
     try:
         consumer = Consumer({
             "auto.offset.reset": "earliest",  # a new group reads what the topics still hold
@@ -220,8 +213,8 @@ def connect(options):
             "bootstrap.servers": options.brokers,
             "group.id": options.group,
             "enable.auto.commit": False,  # we say ourselves what is done
-            "error_cb": trouble,
-            "log_level": 2,  # `trouble` says it
+            "error_cb": lambda error: complain(f"kafka: {error.str()}"),
+            "log_level": 2,  # the same would be said once more
         })
         consumer.subscribe([f"{options.prefix}.{topic}" for topic in TOPICS])
     except KafkaException as error:
@@ -241,15 +234,17 @@ def complain(text):
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description="Read eyewitness's records from Kafka: each one once, from where the last run stopped."
+        description="Read eyewitness's records from Kafka: each one once, from where the last run stopped.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--brokers", default="localhost:9092", help="addresses, separated by commas (default: %(default)s)")
-    parser.add_argument("--prefix", default="eyewitness", help="beginning of the topics' names (default: %(default)s)")
-    parser.add_argument("--group", default="eyewitness-example", help="consumer group (default: %(default)s)")
-    parser.add_argument("--state", default="consume.sqlite", metavar="FILE", help="results and handled ids (default: %(default)s)")
-    parser.add_argument("--properties", metavar="FILE", help="librdkafka properties for TLS and SASL, `name = value` a line")
-    parser.add_argument("--until-idle", type=float, metavar="SECS", help="end after so long without a record")
-    parser.add_argument("--json", action="store_true", help="print records as JSON Lines")
+    option = parser.add_argument
+    option("--brokers", default="localhost:9092", help="addresses, separated by commas")
+    option("--prefix", default="eyewitness", help="beginning of the topics' names")
+    option("--group", default="eyewitness-example", help="consumer group")
+    option("--state", default="consume.sqlite", metavar="FILE", help="results and handled ids")
+    option("--properties", metavar="FILE", help="librdkafka properties for TLS and SASL, `name = value` a line")
+    option("--until-idle", type=float, metavar="SECS", help="end after so long without a record")
+    option("--json", action="store_true", help="print records as JSON Lines")
     return parser.parse_args()
 
 

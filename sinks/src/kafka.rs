@@ -41,6 +41,7 @@ mod keeper;
 mod oauth;
 mod reports;
 mod topics;
+mod verify;
 
 pub use config::{Compression, KafkaConfig, OnStart, PartitionKey, Property};
 pub use topics::{Cleanup, CreateTopics, TopicConfig, TopicsConfig};
@@ -202,7 +203,12 @@ impl Kafka {
             let trouble = self.shared.account.lock().trouble.clone();
             let hopeless = trouble.as_ref().is_some_and(|(code, _)| is_about_credentials(*code));
             if hopeless || self.now() >= end {
-                let cause = trouble.map_or_else(|| error.to_string(), |(_, reason)| reason);
+                let mut cause = trouble.map_or_else(|| error.to_string(), |(_, reason)| reason);
+                if verify::is_vague(&cause)
+                    && let Some(clear) = verify::ask(&self.settings, &cause)
+                {
+                    cause = clear;
+                }
                 return Err(SinkError::KafkaUnreachable { brokers: self.brokers.clone(), cause });
             }
         }
@@ -254,7 +260,10 @@ impl Kafka {
     fn act(&mut self) {
         let (fatal, batch_too_large, missing, refused) = {
             let mut account = self.shared.account.lock();
-            let refused = account.trouble.as_ref().is_some_and(|(code, _)| is_about_credentials(*code));
+            let refused = match &account.trouble {
+                Some((code, trouble)) if is_about_credentials(*code) => Some(trouble.clone()),
+                _ => None,
+            };
             (account.fatal, account.batch_too_large, std::mem::take(&mut account.missing), refused)
         };
         self.keeper.look((0..N_TOPICS).filter(|at| missing[*at]));
@@ -270,8 +279,10 @@ impl Kafka {
             );
             self.close(true);
         }
-        if refused && self.closing.is_none() {
-            self.look_at_credentials();
+        if let Some(trouble) = refused
+            && self.closing.is_none()
+        {
+            self.look_at_credentials(trouble);
         }
         if self.closing.is_none() && self.keeper.least_limit() < self.batch_limit.min(client::BATCH_BYTES) {
             self.close(false);
@@ -303,12 +314,15 @@ impl Kafka {
     }
 
     /// Passwords and certificates are renewed while we run: a client that is not let in is replaced when they have been.
-    fn look_at_credentials(&mut self) {
+    fn look_at_credentials(&mut self, trouble: String) {
         let now = self.now();
         if now < self.looked_at_credentials + LOOK_AT_CREDENTIALS_AFTER {
             return;
         }
         self.looked_at_credentials = now;
+        if verify::is_vague(&trouble) {
+            verify::ask_later(&self.settings, &self.shared, trouble);
+        }
         if self.made_with.as_ref() != Some(&self.settings.stamp()) {
             tracing::info!(sink = self.shared.name, "there are new credentials; a new kafka client uses them");
             self.close(true);
@@ -449,7 +463,10 @@ impl Outlet for Kafka {
         let silence = self.now().saturating_sub(self.heard_at);
         match &account.trouble {
             _ if !is_out => None,
-            Some((_, reason)) if silence >= NOT_WELL_AFTER => Some(reason.clone()),
+            Some((_, reason)) if silence >= NOT_WELL_AFTER => match &account.certificate {
+                Some(clear) if verify::is_vague(reason) => Some(clear.clone()),
+                _ => Some(reason.clone()),
+            },
             None if silence >= SILENT_AFTER => {
                 let brokers = &self.brokers;
                 Some(format!("kafka at {brokers} acknowledges nothing, though nobody refuses a connection"))

@@ -76,17 +76,18 @@ pub fn encode(event: &Event, key_by: &KeyBy, published_at: Option<Timestamp>, ac
         KeyBy::Stream => stream,
         KeyBy::Tag(tag) => event.stream.tags.get(tag).map_or(stream, String::as_str),
     };
-    let time = event.captured.map(|captured| captured.at).or(published_at).map(wire::rfc3339);
+    let record = wire::record(event, published_at);
+    let envelope = record.envelope();
     Record {
         kind: event.body.kind(),
         id: &event.id,
         stream,
         session: event.session.as_str(),
         pts_ms: event.pts.millis(),
-        time: time.as_deref(),
+        time: envelope.captured_at.as_deref().or(envelope.published_at.as_deref()),
         key,
         accepted_ms,
-        payload: &wire::encode(event, published_at),
+        payload: &wire::json(&record),
     }
     .to_bytes()
 }

@@ -22,8 +22,6 @@ pub use speech::{CaptionRecord, TranscriptRecord, WordRecord};
 /// Version of this wire format, in every record: `major.minor`. The minor grows when fields are added.
 pub const SPEC_VERSION: &str = "1.2";
 
-/// The year 10000, in milliseconds since 1970.
-const FIVE_DIGIT_YEARS_MS: i64 = 253_402_300_800_000;
 /// Most records of a frame with a few objects are shorter.
 const USUAL_BYTES: usize = 768;
 
@@ -266,8 +264,13 @@ pub enum Reason {
 
 /// One event as one JSON object, without a newline. `published_at` is left out when none.
 pub fn encode(event: &Event, published_at: Option<Timestamp>) -> String {
+    json(&record(event, published_at))
+}
+
+/// One record as one JSON object, without a newline.
+pub(crate) fn json(record: &Record<'_>) -> String {
     let mut json = Vec::with_capacity(USUAL_BYTES);
-    serde_json::to_writer(&mut json, &record(event, published_at)).expect("records hold nothing that JSON cannot say");
+    serde_json::to_writer(&mut json, record).expect("records hold nothing that JSON cannot say");
     String::from_utf8(json).expect("JSON is UTF-8")
 }
 
@@ -348,11 +351,12 @@ fn rounded(value: f32, scale: f64) -> f64 {
 /// UTC with exactly three decimals.
 ///
 /// Written by hand, because every record holds two or three of them. Source of the calendar: Howard Hinnant, "chrono-Compatible
-/// Low-Level Date Algorithms", `civil_from_days`, for dates since 1970.
+/// Low-Level Date Algorithms", `civil_from_days`, for dates since 1970; a
+/// [`Timestamp`] ends before the year 10000.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     const MS_A_DAY: i64 = 86_400_000;
     let ms = at.as_millisecond();
-    if at < Timestamp::UNIX_EPOCH || ms >= FIVE_DIGIT_YEARS_MS {
+    if at < Timestamp::UNIX_EPOCH {
         return format!("{at:.3}");
     }
     // A year begins in March here, so that its leap day is its last; an era is 400 years.
@@ -379,7 +383,7 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     put(14, 16, ms / 60_000 % 60);
     put(17, 19, ms / 1000 % 60);
     put(20, 23, ms % 1000);
-    String::from_utf8_lossy(&text).into_owned()
+    std::str::from_utf8(&text).expect("digits are ASCII").to_owned()
 }
 
 /// The one table between the house's words and the wire's.

@@ -2,31 +2,40 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use base::{
     event::Event,
-    queue::{Sent, WhenFull, queue},
+    queue::{Sender, Sent, WhenFull, queue},
     time::SystemClock,
 };
 use broker::{Broker, Consumed};
-use rdkafka::{
-    mocking::MockCluster,
-    types::{RDKafkaApiKey, RDKafkaRespErr},
-};
 use serde_json::{Value, json};
-use sinks::{BuildContext, SinkConfig, SinkError, SinkReport, Stamp, kafka::KafkaConfig, spawn, wire};
+use sha2::{Digest as _, Sha256};
+use sinks::{BuildContext, SinkConfig, SinkError, SinkHandle, SinkReport, Stamp, spawn, wire};
 
 mod broker;
+#[path = "kafka/limits.rs"]
+mod limits;
+#[path = "kafka/outages.rs"]
+mod outages;
 #[path = "../src/samples.rs"]
 mod samples;
+#[path = "kafka/security.rs"]
+mod security;
+#[path = "kafka/topics.rs"]
+mod topics;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// For all tests that leave it as it is. It ends with this process.
+static BROKER: LazyLock<Broker> = LazyLock::new(Broker::start);
+
+/// A configuration that keeps what waits in memory, so that tests write nowhere.
 fn config(brokers: &[String], more: Value) -> SinkConfig {
-    let mut json = json!({ "type": "kafka", "brokers": brokers });
+    let mut json = json!({ "type": "kafka", "brokers": brokers, "spool": { "store": "memory" } });
     json.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
     serde_json::from_value(json).expect("configuration")
 }
@@ -37,17 +46,45 @@ fn context() -> BuildContext {
 
 /// Sends all events through a sink, calling `before` before each, and closes it.
 fn send(config: &SinkConfig, events: Vec<Event>, grace: Duration, mut before: impl FnMut(usize)) -> SinkReport {
-    let context = context();
-    let clock = Arc::clone(&context.clock);
-    let sink = config.build("kafka", context).expect("sink");
-    let (tx, rx) = queue("kafka", 64, WhenFull::Block);
-    let handle = spawn("kafka", sink, rx, grace, clock).expect("thread");
+    let (handle, tx) = open(config, grace);
     for (number, event) in events.into_iter().enumerate() {
         before(number);
         assert_eq!(tx.send(Arc::new(event)), Sent::Queued);
     }
     drop(tx);
     handle.join()
+}
+
+/// A sink on its thread, and the queue before it.
+fn open(config: &SinkConfig, grace: Duration) -> (SinkHandle, Sender<Arc<Event>>) {
+    let context = context();
+    let clock = Arc::clone(&context.clock);
+    let sink = config.build("kafka", context).expect("sink");
+    let (tx, rx) = queue("kafka", 64, WhenFull::Block);
+    (spawn("kafka", sink, rx, grace, clock).expect("thread"), tx)
+}
+
+/// Waits until the sink's trouble is as it should be; gives it.
+fn wait_for_trouble(handle: &SinkHandle, expected: impl Fn(Option<&str>) -> bool) -> Option<String> {
+    wait_for(|| {
+        let trouble = handle.probe().read().delivery.expect("a far end").trouble;
+        match expected(trouble.as_deref()) {
+            true => Ok(trouble),
+            false => Err(format!("the trouble is {trouble:?}")),
+        }
+    })
+}
+
+/// Waits until `what` is there.
+fn wait_for<T>(what: impl Fn() -> Result<T, String>) -> T {
+    let clock = SystemClock::new();
+    loop {
+        match what() {
+            Ok(it) => return it,
+            Err(instead) => assert!(clock.monotonic() < PATIENCE, "after {PATIENCE:?} {instead}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// `n_frames` frames of each stream, interleaved, with the status and gap that go with them.
@@ -106,7 +143,7 @@ fn is_status(event: &Event) -> bool {
 
 #[test]
 fn records_arrive_whole_and_in_order() {
-    let broker = Broker::start();
+    let broker = &*BROKER;
     for compression in ["none", "snappy", "lz4", "zstd"] {
         let config = config(&[broker.address()], json!({ "compression": compression, "topic_prefix": compression }));
         let mut sent = events(&["front-door", "yard", "gate"], 200);
@@ -133,7 +170,6 @@ fn records_arrive_whole_and_in_order() {
         let homes: BTreeSet<(&str, i64)> = detections.iter().map(|r| (r.key.as_str(), r.partition)).collect();
         assert_eq!(homes.len(), 3, "each stream stays in one partition: {homes:?}");
     }
-    an_authenticated_listener(&broker);
 }
 
 /// Key, CloudEvents headers and JSON of one record agree, and the JSON fits its schema.
@@ -152,135 +188,47 @@ fn check_record(record: &Consumed) {
         ("ce_source", format!("/eyewitness/streams/{}", record.key)),
         ("ce_subject", value["session"].as_str().expect("session").to_owned()),
         ("ce_time", value["captured_at"].as_str().expect("captured_at").to_owned()),
+        ("traceparent", trace_parent(&value)),
     ]
     .map(|(name, value): (&str, String)| (name.to_owned(), value))
     .into();
     assert_eq!(record.headers, expected);
 }
 
-/// TLS and SASL with the password from a file; with a wrong one, an error that does not show it.
-fn an_authenticated_listener(broker: &Broker) {
-    let file = tempfile::NamedTempFile::new().expect("file");
-    let config = config(
-        &[broker.sasl_address()],
-        json!({
-            "topic_prefix": "sasl", "password_file": file.path(), "on_start": "fail",
-            "properties": {
-                "security.protocol": "SASL_SSL", "ssl.ca.location": broker.certificate(),
-                "sasl.mechanisms": "PLAIN", "sasl.username": broker::SASL_USER,
-            },
-        }),
-    );
-    std::fs::write(file.path(), format!("{}\n", broker::SASL_PASSWORD)).expect("write");
-    let report = send(&config, events(&["front-door"], 5), PATIENCE, |_| ());
-    assert_eq!((report.n_published, report.n_failed), (7, 0), "{report:?}");
-    assert_eq!(broker.consume("sasl.detections", 5, PATIENCE).len(), 5);
-
-    std::fs::write(file.path(), "wr0ng-password").expect("write");
-    let error = config.build("kafka", context()).err().expect("wrong password").to_string();
-    assert!(error.contains("uthentication failed") && !error.contains("wr0ng-password"), "{error}");
-
-    let SinkConfig::Kafka(mut untrusting) = config else { unreachable!("made above") };
-    untrusting.properties.remove("ssl.ca.location");
-    let error = SinkConfig::Kafka(untrusting).build("kafka", context()).err().expect("unknown certificate").to_string();
-    assert!(error.contains("certificate verify failed"), "{error}");
+/// One trace for all records of a moment, one span for each record.
+fn trace_parent(value: &Value) -> String {
+    let hash = |text: String, n_bytes: usize| -> String {
+        Sha256::digest(text)[..n_bytes].iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let text = |key: &str| value[key].as_str().expect("text").to_owned();
+    let trace = hash(format!("{}/{}", text("session"), value["pts_ms"]), 16);
+    format!("00-{trace}-{}-00", hash(text("id"), 8))
 }
 
-/// Injected into librdkafka's mock cluster, because no healthy broker does it: an error after which the idempotent
-/// producer refuses everything. The sink goes on with a new one, and counts what the old one had to give up.
 #[test]
-fn a_fatal_error_of_the_client_is_counted_and_survived() {
-    let cluster = MockCluster::new(1).expect("mock cluster");
-    cluster.create_topic("eyewitness.detections", 1, 1).expect("topic");
-    let stream = samples::stream("front-door");
-    let mut sink = config(&[cluster.bootstrap_servers()], json!({})).build("kafka", context()).expect("sink");
-    let frame = |number| samples::detections(&stream, number, &[]);
-    sink.publish(&frame(0)).expect("taken");
-    for _ in 0..50 {
-        sink.idle().expect("idle");
-    }
-    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
-    let (mut number, mut n_busy) = (1, 0);
-    while n_busy == 0 {
-        match sink.publish(&frame(number)) {
-            Ok(()) => number += 1,
-            Err(error) => {
-                assert!(error.is_temporary(), "{error}");
-                n_busy += 1;
+fn a_tag_may_be_the_key() {
+    let mut events = events(&["front-door", "yard", "gate"], 50);
+    for event in &mut events {
+        let mut stream = (*event.stream).clone();
+        match stream.name.as_str() {
+            "gate" => stream.tags.clear(),
+            _ => {
+                stream.tags.insert("site".into(), "south".into());
             }
         }
-        sink.idle().expect("idle");
+        event.stream = Arc::new(stream);
     }
-    // The one that was refused, and more.
-    for number in number..number + 10 {
-        sink.publish(&frame(number)).expect("taken by the new client");
+    let sent: Vec<String> = events.iter().filter(|e| is_detections(e)).map(|e| e.id.to_string()).collect();
+    let config = config(&[BROKER.address()], json!({ "topic_prefix": "by-tag", "partition_key": { "tag": "site" } }));
+    let report = send(&config, events, PATIENCE, |_| ());
+    assert_eq!((report.n_published, report.n_failed), (156, 0), "{report:?}");
+    let records = BROKER.consume("by-tag.detections", 150, PATIENCE);
+    let ids = ids_by_key(&records);
+    assert_eq!(ids.keys().copied().collect::<Vec<_>>(), ["gate", "south"], "without the tag the stream's name counts");
+    assert_eq!((ids["gate"].len(), ids["south"].len()), (50, 100));
+    // Across streams, too, the order is that of the events.
+    for ids in ids.values() {
+        let places: Vec<_> = ids.iter().map(|id| sent.iter().position(|sent| sent == id)).collect();
+        assert!(places.is_sorted() && !places.contains(&None), "{places:?}");
     }
-    let report = sink.finish(PATIENCE);
-    assert!(report.n_published >= 11, "{report:?}");
-    assert!(report.n_failed >= 1, "{report:?}");
-    assert_eq!(report.n_published + report.n_failed, number + 10, "{report:?}");
-    let error = report.error.expect("lost records are an error").to_string();
-    assert!(error.starts_with(&format!("{} events could not be delivered", report.n_failed)), "{error}");
-}
-
-#[test]
-fn a_broker_that_is_killed_and_comes_back_delays_and_loses_nothing() {
-    let mut broker = Broker::start();
-    let config = config(&[broker.address()], json!({}));
-    let sent = events(&["front-door", "yard"], 600);
-    let mut killed_at = None;
-    let report = send(&config, sent.clone(), PATIENCE, |number| match number {
-        // Records are on their way when the broker dies, and keep coming while it is away.
-        400 => {
-            broker.kill();
-            killed_at = Some(number);
-        }
-        800 => broker.restart(),
-        _ => std::thread::sleep(Duration::from_millis(1)),
-    });
-    assert_eq!(killed_at, Some(400));
-    assert_eq!((report.n_published, report.n_failed), (1204, 0), "{report:?}");
-    check_order(&broker.consume("eyewitness.detections", 1200, PATIENCE), &sent, is_detections);
-    check_order(&broker.consume("eyewitness.status", 4, PATIENCE), &sent, is_status);
-}
-
-#[test]
-fn an_unreachable_broker_is_told_with_the_number_of_lost_events() {
-    let nobody = vec!["127.0.0.1:1".to_owned()];
-    let report = send(&config(&nobody, json!({})), events(&["front-door"], 98), Duration::from_secs(2), |_| ());
-    assert_eq!((report.n_published, report.n_failed), (0, 100));
-    let error = report.error.expect("error");
-    assert!(matches!(error, SinkError::Undelivered { n_lost: 100, .. }), "{error:?}");
-    let error = error.to_string();
-    assert!(error.contains("100 events could not be delivered within 2 s"), "{error}");
-    assert!(error.contains("127.0.0.1:1") && error.contains("refused"), "{error}");
-}
-
-#[test]
-fn on_start_fail_refuses_to_start() {
-    let config = config(&["127.0.0.1:1".to_owned()], json!({ "on_start": "fail" }));
-    let error = config.build("kafka", context()).err().expect("nobody there").to_string();
-    assert!(error.contains("no kafka broker answers at 127.0.0.1:1"), "{error}");
-    assert!(error.contains("refused") && error.contains("on_start"), "{error}");
-}
-
-#[test]
-fn memory_is_bounded_while_the_broker_is_away() {
-    let mut config = KafkaConfig::new(["127.0.0.1:1"]);
-    config.topic_prefix = "full".into();
-    let stream = samples::stream("front-door");
-    let mut sink = SinkConfig::Kafka(config).build("kafka", context()).expect("sink");
-    let event = samples::detections(&stream, 0, &[("person", Some(7))]);
-    let mut n_taken = 0;
-    let error = loop {
-        match sink.publish(&event) {
-            Ok(()) => n_taken += 1,
-            Err(error) => break error,
-        }
-        assert!(n_taken <= 20_000, "the client's queue has no end");
-    };
-    assert!(error.is_temporary(), "{error}");
-    assert!(error.to_string().contains(&format!("{n_taken} records are not yet acknowledged")), "{error}");
-    let report = sink.finish(Duration::ZERO);
-    assert_eq!((report.n_published, report.n_failed), (0, n_taken));
 }

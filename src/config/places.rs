@@ -6,35 +6,36 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The keys of a text with their places in it, in bytes.
-pub struct Places<'t>(Option<Spanned<DeTable<'t>>>);
+pub(super) struct Places<'t>(Option<Spanned<DeTable<'t>>>);
 
 impl<'t> Places<'t> {
     /// Of a text; of one that is no TOML there are none.
-    pub fn read(text: &'t str) -> Self {
+    pub(super) fn read(text: &'t str) -> Self {
         Self(DeTable::parse(text).ok())
     }
 
     /// The place of a key, given with the tables that it is in; where it is not there, of the innermost table that is.
-    pub fn of<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> Range<usize> {
+    pub(super) fn of<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> Range<usize> {
         self.walk(path).0
     }
 
     /// The same for a key that is written as in the file, such as `spool.max_bytes` or `properties."acks"`.
-    pub fn of_dotted(&self, table: &[&str], key: &str) -> Range<usize> {
+    pub(super) fn of_dotted(&self, table: &[&str], key: &str) -> Range<usize> {
         let parts = dotted(key);
         self.of(table.iter().copied().chain(parts.iter().map(String::as_str)))
     }
 
-    /// The place of the first key in this table, or in a table within it, that a message names in backquotes; else of the
-    /// table.
-    pub fn named(&self, table: &[&str], message: &str) -> Range<usize> {
+    /// The place of the first key in this table, or in a table within it, that a message names, as `key` in backquotes or as
+    /// key = value; else of the table.
+    pub(super) fn named(&self, table: &[&str], message: &str) -> Range<usize> {
         let (place, found) = self.walk(table.iter().copied());
-        let words = message.split('`').skip(1).step_by(2);
-        words.into_iter().find_map(|word| find(found?, word)).unwrap_or(place)
+        let quoted = message.split('`').skip(1).step_by(2);
+        let set = message.split(" = ").filter_map(|before| before.split(' ').next_back());
+        quoted.chain(set).find_map(|word| find(found?, word)).unwrap_or(place)
     }
 
     /// The text at a path, where there is text.
-    pub fn text(&self, path: &[&str]) -> Option<&str> {
+    pub(super) fn text(&self, path: &[&str]) -> Option<&str> {
         let (mut table, (last, tables)) = (self.0.as_ref()?.get_ref(), path.split_last()?);
         for key in tables {
             table = entry(table, key)?.1.get_ref().as_table()?;
@@ -98,6 +99,7 @@ mod tests {
         check(places.of_dotted(&["sinks", "k"], "brokers"), "k", 1);
         check(places.named(&["hls"], "`window` is 1 and must be 6 to 60"), "window", 6);
         check(places.named(&["sinks"], "`queue` and `max_bytes`"), "max_bytes", 4);
+        check(places.named(&["hls"], "window = 1 is out of range"), "window", 6);
         check(places.named(&["hls"], "nothing is named"), "hls", 6);
         assert_eq!(places.of(["speech"]), 0..0);
         assert_eq!(places.text(&["sinks", "k", "type"]), Some("kafka"));

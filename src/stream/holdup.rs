@@ -282,8 +282,10 @@ mod tests {
         assert_eq!(scene.gaps(), [("starved".into(), 0, 16, Some(3))]);
         scene.publish(&lucky, 16_600);
         assert_eq!(scene.gaps(), []);
-        [&waits, &starved, &lucky].map(|watch| scene.publish(watch, 18_000));
-        assert_eq!(scene.gaps(), [], "told once");
+        for watch in [&waits, &starved, &lucky] {
+            scene.publish(watch, 18_000);
+            assert_eq!(scene.gaps(), [], "told once");
+        }
         assert_eq!(waits.findings.counts().n_gaps, 1);
     }
 

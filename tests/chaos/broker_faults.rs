@@ -34,7 +34,8 @@ fn broker_stopped() {
         run.wait_for_more(rate * away_secs);
         arena.broker.restart();
         run.wait_for_more(rate * 2);
-        run.terminate().expect_whole();
+        let ended = run.terminate();
+        stage.deliver_rest(&ended);
         let account = Account::read(&arena.broker.address(), &topic);
         let row = account.whole(stage.n_accepted(), Restamped::Never);
         assert!(account.silence_ms() >= 1000 * away_secs as i64, "the broker was away: {row:?}");
@@ -59,7 +60,8 @@ fn broker_killed() {
             arena.broker.restart();
         }
         run.wait_for_more(rate);
-        run.terminate().expect_whole();
+        let ended = run.terminate();
+        stage.deliver_rest(&ended);
         let account = Account::read(&arena.broker.address(), &topic);
         let mut row = account.whole(stage.n_accepted(), Restamped::Never);
         assert!(account.silence_ms() >= 1000, "the broker was away: {row:?}");
@@ -92,7 +94,8 @@ fn one_broker_of_three_killed() {
             }
         }
         run.wait_for_more(rate);
-        run.terminate().expect_whole();
+        let ended = run.terminate();
+        stage.deliver_rest(&ended);
         let account = Account::read(&cluster.addresses().join(","), &topic);
         let mut row = account.whole(stage.n_accepted(), Restamped::Never);
         row.note = format!("{n_killed} killed");
@@ -122,7 +125,8 @@ fn network_cut() {
             n_reset += arena.relay.reset();
         }
         run.wait_for_more(rate);
-        run.terminate().expect_whole();
+        let ended = run.terminate();
+        stage.deliver_rest(&ended);
         assert!(n_reset >= n_resets, "connections were open and then reset: {n_reset}");
         let account = Account::read(&arena.broker.address(), &topic);
         let mut row = account.whole(stage.n_accepted(), Restamped::Never);
@@ -151,7 +155,8 @@ fn topic_deleted() {
         arena.broker.delete_topic(&topic);
         arena.relay.heal();
         run.wait_for_more(2 * rate);
-        run.terminate().expect_whole();
+        let ended = run.terminate();
+        stage.deliver_rest(&ended);
         let after = Account::read(&arena.broker.address(), &topic);
         let n_accepted = stage.n_accepted();
         assert!(before.n_arrived() > 0 && after.n_arrived() < n_accepted, "what was in the topic is gone");
@@ -166,7 +171,8 @@ fn topic_deleted() {
         arena.broker.delete_topic(&topic);
         let n_before = run.accepted();
         run.wait_for_more(2 * rate);
-        run.terminate().expect_whole();
+        let ended = run.terminate();
+        stage.deliver_rest(&ended);
         let last = Account::read(&arena.broker.address(), &topic);
         assert!(!last.has(n_accepted), "what was in the topic is gone");
         let earlier = (0..n_before).collect();

@@ -48,7 +48,8 @@ fn process_killed() {
             thread::sleep(Duration::from_millis(random.below(100)));
             n_fruitful += u32::from(run.kill() > before);
         }
-        stage.start(Offer { n_events: Some(rate), ..Offer::at(rate) }).end().expect_whole();
+        let ended = stage.start(Offer { n_events: Some(rate), ..Offer::at(rate) }).end();
+        stage.deliver_rest(&ended);
         assert!(n_fruitful * 2 >= n_times, "most were killed while they accepted events");
         let account = Account::read(&arena.broker.address(), &stage.topic());
         let mut row = account.whole(stage.n_accepted(), Restamped::WhereOfferedTwice);
@@ -85,8 +86,7 @@ fn terminated_while_the_broker_is_away() {
             arena.connect();
         }
         let ended = stage.start(Offer { n_events: Some(1), ..Offer::at(0) }).end();
-        ended.expect_whole();
-        assert!(ended.n("n_delivered") > rate, "what waited was delivered: {}", ended.report);
+        stage.deliver_rest(&ended);
         let account = Account::read(&arena.broker.address(), &topic);
         account.whole(stage.n_accepted(), Restamped::Never)
     });
@@ -115,7 +115,8 @@ fn clock_jumps() {
                 run.wait_for_more(rate * 2);
             }
         }
-        run.terminate().expect_whole();
+        let ended = run.terminate();
+        stage.deliver_rest(&ended);
         let account = Account::read(&arena.broker.address(), &stage.topic());
         let mut row = account.whole(stage.n_accepted(), Restamped::Never);
         let (back, ahead) = account.published();

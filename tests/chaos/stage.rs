@@ -103,7 +103,8 @@ pub(super) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T
 pub(super) fn wait_for_arrivals(brokers: &str, topic: &str) {
     wait_for("the first events to arrive", || {
         let mut n_arrived = 0;
-        broker::read(brokers, topic, PATIENCE, |_| n_arrived += 1);
+        // A client that asks while a topic is being made may wait for ever: the next one will not.
+        broker::read(brokers, topic, Duration::from_secs(5), |_| n_arrived += 1);
         (n_arrived > 0).then_some(())
     });
 }
@@ -183,6 +184,23 @@ impl Stage {
     /// How many events were accepted by all processes that have ended.
     pub(super) fn n_accepted(&self) -> u64 {
         self.n_accepted
+    }
+
+    /// A program that ends while the broker does not answer yet leaves the rest to the next one: starts as many as it
+    /// takes, each with one more event.
+    #[track_caller]
+    pub(super) fn deliver_rest(&mut self, ended: &Ended) {
+        let mut n_waiting = ended.n("n_waiting");
+        ended.expect_waiting(n_waiting);
+        for _ in 0..20 {
+            if n_waiting == 0 {
+                return;
+            }
+            let next = self.start(Offer { n_events: Some(1), ..Offer::at(0) }).end();
+            n_waiting = next.n("n_waiting");
+            next.expect_waiting(n_waiting);
+        }
+        panic!("{n_waiting} still wait; the program says:\n{}", ended.log);
     }
 
     /// Starts the program, which goes on with the numbers where the last one ended.
@@ -339,14 +357,6 @@ impl Ended {
         self.report[key]
             .as_u64()
             .unwrap_or_else(|| panic!("no {key} in {}; the program says:\n{}", self.report, self.log))
-    }
-
-    /// It ended well, and nothing waits any more.
-    #[track_caller]
-    pub(super) fn expect_whole(&self) {
-        assert_eq!(self.code, Some(0), "{}; the program says:\n{}", self.report, self.log);
-        let left = ["n_failed", "n_dropped", "n_waiting"].map(|key| self.n(key));
-        assert_eq!(left, [0, 0, 0], "failed, dropped, waiting; the program says:\n{}", self.log);
     }
 
     /// It ended well, and what was not delivered waits.

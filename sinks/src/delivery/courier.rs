@@ -8,8 +8,8 @@ use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 use base::event::Event;
 
 use super::{
-    Backlog, BacklogError, DeadLetters, Entry, Fate, Memory, Meter, NotSent, Outlet, Report, SpoolConfig, Store,
-    WhenSpoolFull, flight::Flight, losses,
+    Backlog, BacklogError, DeadLetters, Fate, Memory, Meter, NotSent, Outlet, Report, SpoolConfig, Store,
+    WhenSpoolFull, flight::Flight, herald::Herald, losses,
 };
 use crate::{
     BuildContext, Sink, SinkError, SinkReport,
@@ -27,12 +27,8 @@ const WATCHING: Duration = Duration::from_millis(5);
 /// After a record came back, the next try waits so long; twice as long each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// While an outage lasts, it is told again after this long.
-const REMIND_AFTER: Duration = Duration::from_secs(60);
 /// At the end, a far end in trouble that took nothing for so long is not waited for.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
-/// Losses are told one by one at most so often; those between are counted.
-const TELL_LOSS_AFTER: Duration = Duration::from_secs(1);
 /// How often the age of the oldest record is looked up.
 const LOOK_AT_OLDEST_AFTER: Duration = Duration::from_secs(1);
 
@@ -81,7 +77,9 @@ pub struct Courier<O> {
     backlog_trouble: Option<String>,
     letters_trouble: Option<String>,
     account: Account,
-    said: Said,
+    herald: Herald,
+    /// On the monotonic clock.
+    looked_at_oldest: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -90,16 +88,6 @@ struct Account {
     n_failed: u64,
     n_dropped: u64,
     last_failure: Option<String>,
-}
-
-/// What was told, and when, on the monotonic clock.
-#[derive(Debug, Default)]
-struct Said {
-    trouble_since: Option<Duration>,
-    reminded_at: Duration,
-    loss_at: Option<Duration>,
-    n_losses_untold: u64,
-    looked_at_oldest: Option<Duration>,
 }
 
 impl<O: Outlet> Courier<O> {
@@ -145,7 +133,8 @@ impl<O: Outlet> Courier<O> {
             backlog_trouble: None,
             letters_trouble: None,
             account: Account::default(),
-            said: Said::default(),
+            herald: Herald::new(name),
+            looked_at_oldest: None,
         };
         courier.write_meter();
         Ok(courier)
@@ -182,7 +171,8 @@ impl<O: Outlet> Courier<O> {
         let settled = self.unburied.iter().map(|(number, _)| *number).min().unwrap_or(u64::MAX);
         let outcome = self.backlog.trim(self.flight.first().min(settled));
         self.note_backlog(outcome);
-        self.tell_trouble();
+        let (now, trouble, n_waiting) = (self.now(), self.trouble(), self.n_waiting());
+        self.herald.trouble(now, trouble, n_waiting);
         self.write_meter();
     }
 
@@ -277,32 +267,27 @@ impl<O: Outlet> Courier<O> {
 
     fn put_aside(&mut self, number: u64, reason: &str) -> Result<(), SinkError> {
         let now = self.now();
-        let Self { backlog, dead_letters, context, name, said, .. } = self;
+        let Self { backlog, dead_letters, context, herald, .. } = self;
         let mut outcome = Ok(());
-        let told = said.loss_at.is_none_or(|at| now >= at + TELL_LOSS_AFTER);
-        backlog.read(number, 1, &mut |entry: Entry<'_>| {
-            if entry.number != number || outcome.is_err() {
+        backlog.read(number, 1, &mut |entry| {
+            if entry.number != number {
                 return;
             }
             let record = entry.bytes.and_then(|bytes| Record::from_bytes(bytes).ok());
             if let (Some(letters), Some(record)) = (dead_letters.as_mut(), &record) {
                 outcome = letters.put(record, reason, context.clock.wall());
             }
-            if told && outcome.is_ok() {
-                let (stream, id) = record.map_or(("?", "?"), |record| (record.stream, record.id));
-                let kept = if dead_letters.is_some() { "put aside with the dead letters" } else { "lost" };
-                let n_others = said.n_losses_untold;
-                tracing::error!(sink = name, stream, id, reason, n_others, "record refused for good; {kept}");
+            if outcome.is_ok() {
+                let is_put_aside = dead_letters.is_some() && record.is_some();
+                herald.loss(now, record.as_ref(), reason, is_put_aside);
             }
         })?;
-        outcome?;
-        if told {
-            said.loss_at = Some(now);
-            said.n_losses_untold = 0;
-        } else {
-            said.n_losses_untold += 1;
-        }
-        Ok(())
+        outcome
+    }
+
+    /// Accepted, and not settled.
+    fn n_waiting(&self) -> u64 {
+        self.backlog.reading().next.saturating_sub(self.flight.first())
     }
 
     fn note_backlog(&mut self, outcome: Result<(), BacklogError>) {
@@ -314,46 +299,21 @@ impl<O: Outlet> Courier<O> {
         self.outlet.trouble().or_else(|| self.letters_trouble.clone()).or_else(|| self.backlog_trouble.clone())
     }
 
-    /// Says so when an outage begins, now and then while it lasts, and when it is over.
-    fn tell_trouble(&mut self) {
-        let now = self.now();
-        let reading = self.backlog.reading();
-        let (n_waiting, n_bytes) = (reading.next.saturating_sub(self.flight.first()), reading.n_bytes);
-        match (self.trouble(), self.said.trouble_since) {
-            (Some(cause), None) => {
-                self.said.trouble_since = Some(now);
-                self.said.reminded_at = now;
-                tracing::warn!(sink = self.name, cause, n_waiting, "trouble with delivery; events wait");
-            }
-            (Some(cause), Some(since)) if now >= self.said.reminded_at + REMIND_AFTER => {
-                self.said.reminded_at = now;
-                let secs = (now - since).as_secs();
-                tracing::warn!(sink = self.name, cause, n_waiting, n_bytes, secs, "still trouble with delivery");
-            }
-            (None, Some(since)) => {
-                self.said.trouble_since = None;
-                let secs = (now - since).as_secs();
-                tracing::info!(sink = self.name, n_waiting, secs, "delivery goes on");
-            }
-            _ => {}
-        }
-    }
-
     fn write_meter(&mut self) {
         let reading = self.backlog.reading();
         let meter = Arc::clone(&self.meter);
         meter.n_delivered.store(self.account.n_delivered, Relaxed);
         meter.n_failed.store(self.account.n_failed, Relaxed);
         meter.n_dropped.store(self.account.n_dropped, Relaxed);
-        meter.n_waiting.store(reading.next.saturating_sub(self.flight.first()), Relaxed);
+        meter.n_waiting.store(self.n_waiting(), Relaxed);
         meter.n_waiting_bytes.store(reading.n_bytes, Relaxed);
         meter.max_waiting_bytes.store(reading.max_bytes, Relaxed);
         meter.full.store(self.full, Relaxed);
         let now = self.now();
-        if self.said.looked_at_oldest.is_some_and(|at| now < at + LOOK_AT_OLDEST_AFTER) {
+        if self.looked_at_oldest.is_some_and(|at| now < at + LOOK_AT_OLDEST_AFTER) {
             return;
         }
-        self.said.looked_at_oldest = Some(now);
+        self.looked_at_oldest = Some(now);
         let mut oldest_ms = 0;
         let first = self.flight.first().max(reading.first);
         if first < reading.next {
@@ -491,7 +451,7 @@ impl<O: Outlet> Sink for Courier<O> {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let n_waiting = self.backlog.reading().next.saturating_sub(self.flight.first());
+        let n_waiting = self.n_waiting();
         let cause = self.trouble().or_else(|| self.account.last_failure.clone());
         let cause = cause.unwrap_or_else(|| "the far end did not acknowledge them in time".into());
         let n_left = if self.store == Store::Memory { n_waiting } else { 0 };

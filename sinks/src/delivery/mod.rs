@@ -15,6 +15,7 @@ mod config;
 mod courier;
 mod dead_letters;
 mod flight;
+mod herald;
 mod losses;
 mod memory;
 mod meter;

@@ -36,7 +36,7 @@ pub struct KafkaConfig {
     pub topic_prefix: String,
     /// What the topics should be like.
     #[serde(default)]
-    pub topics: TopicsConfig,
+    pub topics: Box<TopicsConfig>,
     /// What keeps records together: those with the same key go to the same partition and stay in order. `"stream"`, or
     /// `{ tag = "site" }`: records of all streams with the same value of that tag, in the order in which they came;
     /// streams without the tag keep their name as key. Adding partitions to a topic later moves keys. Default: `"stream"`.
@@ -267,7 +267,7 @@ impl KafkaConfig {
         Self {
             brokers: brokers.into_iter().map(Into::into).collect(),
             topic_prefix: default_topic_prefix(),
-            topics: TopicsConfig::default(),
+            topics: Box::default(),
             partition_key: PartitionKey::default(),
             max_record_bytes: default_max_record_bytes(),
             in_flight_records: default_in_flight_records(),

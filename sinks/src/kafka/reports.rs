@@ -69,6 +69,8 @@ pub(super) struct Account {
     pub(super) counts: [TopicCount; N_TOPICS],
     /// The last trouble with the brokers, until a delivery shows that it is over.
     pub(super) trouble: Option<(Option<Code>, String)>,
+    /// What is wrong with a broker's certificate, where that was found out.
+    pub(super) certificate: Option<String>,
     /// The client takes nothing more.
     pub(super) fatal: bool,
     /// The oldest record that came back, and why, until it settles.

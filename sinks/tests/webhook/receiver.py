@@ -6,7 +6,8 @@ usage: receiver.py '{"log": FILE, "port": 0, "secrets": [...], "script": [...], 
 
 Prints its port. Each POST is one line of the log, written before it is answered. The script's steps are used up one a
 request; afterwards the answer is 204. A step: {"status": 503, "headers": {...}, "body": "..."}, {"hang_secs": 5},
-{"reset": true}, {"cut": true} (half an answer), {"echo": 400} (answers with the headers that it got).
+{"reset": true}, {"cut": true} (half an answer), {"echo": 400, "headers": [...]} (answers with these headers of the
+request, and its path).
 """
 
 import json
@@ -89,7 +90,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 O")
             self.close_connection = True
         elif "echo" in step:
-            self.answer(step["echo"], {}, "\n".join(f"{name}: {value}" for name, value in headers.items()))
+            lines = [f"{name}: {headers[name]}" for name in step["headers"]]
+            self.answer(step["echo"], {}, "\n".join([*lines, f"at http://ann:p4ss-of-the-tests@127.0.0.1{self.path}"]))
         else:
             self.answer(step["status"], step.get("headers", {}), step.get("body", ""))
 

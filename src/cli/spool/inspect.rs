@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use base::time::{Clock, SystemClock};
+use base::time::SystemClock;
 use comfy_table::CellAlignment;
 use sinks::{
     delivery::Entry,
@@ -30,7 +30,7 @@ use crate::{cli::say, summary};
   eyewitness spool inspect eyewitness-out/spool/kafka
   eyewitness spool inspect --sink kafka --records --limit 20
   eyewitness spool inspect --sink kafka --records --json | jq -r 'select(.type == \"gap\") | .reason'")]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Directory of a spool
     #[arg(value_name = "DIR", conflicts_with_all = ["config", "sink"])]
     directory: Option<PathBuf>,

@@ -45,7 +45,7 @@ Exit codes:
   1    something still waits, and nothing is lost; or it failed: the message says what to do
   2    the configuration was refused; nothing was started
   3    the far end refused records for good, or damaged ones could not be delivered")]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Configuration file (TOML) with the sink
     #[arg(long, value_name = "FILE", default_value = "eyewitness.toml")]
     config: PathBuf,
@@ -87,8 +87,7 @@ pub(super) fn run(args: &Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         (Some(out), _) => copy_out(&target, out),
         (None, Some(letters)) => offer_again(target, letters, args.grace),
         (None, None) => {
-            // Before anything is made: a wrong directory must not become a spool.
-            Spool::open_read_only(target.directory())?;
+            find(&target)?;
             deliver(&target, args.grace)
         }
     }
@@ -101,6 +100,14 @@ fn in_context(error: SpoolError) -> anyhow::Error {
         error.context("the service must be stopped first (or look with `eyewitness spool inspect`)")
     } else {
         error
+    }
+}
+
+/// A wrong directory must not become a spool. A damaged one is put right when it is opened.
+fn find(target: &Target) -> anyhow::Result<()> {
+    match Spool::open_read_only(target.directory()) {
+        Err(error @ SpoolError::Missing { .. }) => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -197,7 +204,7 @@ fn copy_out(target: &Target, out: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn move_out(target: &Target, out: &Path) -> anyhow::Result<ExitCode> {
-    Spool::open_read_only(target.directory())?;
+    find(target)?;
     let mut spool = open(target, SystemClock::new())?;
     let reading = spool.reading();
     let mut file = Out::create(out)?;
