@@ -72,7 +72,8 @@ fn a_model_that_is_not_what_it_says_is_refused_at_start() {
         let changed = manifest.replace(from, to);
         assert_ne!(changed, manifest, "{from}");
         scene.file(name, changed);
-        scene.run(&["replay", CLIP, "--detect", name]).expect(1).complains(parts);
+        scene.run(&["replay", CLIP, "--detect", name, "--out", "out.jsonl"]).expect(1).complains(parts);
+        assert!(!scene.path("out.jsonl").exists(), "nothing is opened before the model is known to fit");
     };
     check("size.toml", "width = 300", "width = 320", &["320", "300", "expected", "found"]);
     check("layout.toml", "layout = \"yolov8\"", "layout = \"yolox\"", &["expected", "found", "1917"]);

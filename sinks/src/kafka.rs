@@ -20,7 +20,7 @@ use base::time::Clock;
 use parking_lot::Mutex;
 use rdkafka::{
     error::RDKafkaErrorCode as Code,
-    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
+    producer::{BaseProducer, BaseRecord, Producer},
 };
 
 use crate::{
@@ -30,14 +30,17 @@ use crate::{
 };
 use client::{Settings, Stamp};
 use keeper::Keeper;
+use life::Closing;
 use oauth::Tokens;
 use reports::{Account, Mode, Reports, Secrets, Shared};
 use topics::N_TOPICS;
 
+mod check;
 mod client;
 mod config;
 mod headers;
 mod keeper;
+mod life;
 mod oauth;
 mod reports;
 mod topics;
@@ -52,17 +55,10 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 const START_STEP: Duration = Duration::from_millis(500);
 /// One turn of waiting for acknowledgements.
 const POLL: Duration = Duration::from_millis(2);
-/// Records that were called back and are at the broker already get so long for their acknowledgement: it saves sending
-/// them twice.
-const LAST_CHANCE: Duration = Duration::from_secs(2);
 /// A trouble with brokers is one of ours when nothing was acknowledged for this long: others of them may do.
 const NOT_WELL_AFTER: Duration = Duration::from_millis(1500);
 /// Without any error, silence is told after this long.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
-/// A client that could not be made is tried again after this long.
-const MAKE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// While brokers do not take our credentials, we look this often whether there are others.
-const LOOK_AT_CREDENTIALS_AFTER: Duration = Duration::from_secs(5);
 /// A client that is done with gets so long to end, before it is left to itself.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -95,14 +91,6 @@ pub(crate) struct Kafka {
     looked_at_credentials: Duration,
     /// Told to all threads that work for this sink.
     stop: Arc<AtomicBool>,
-}
-
-/// The present client takes no more, and is replaced once all it holds is reported.
-#[derive(Debug, Clone, Copy)]
-struct Closing {
-    since: Duration,
-    /// What waits in the client comes back; otherwise it may still go out.
-    call_back: bool,
 }
 
 impl Kafka {
@@ -159,38 +147,6 @@ impl Kafka {
         self.shared.clock.monotonic()
     }
 
-    /// Makes a client in the place of the present one, which holds nothing any more.
-    fn make(&mut self) -> Result<(), SinkError> {
-        self.retire();
-        let batch_limit = self.keeper.least_limit();
-        self.made_with = Some(self.settings.stamp());
-        let client = self.settings.producer(self.mode, batch_limit)?;
-        let reports = Reports { shared: Arc::clone(&self.shared), mode: self.mode, current: AtomicBool::new(true) };
-        let producer = client.create_with_context(reports).map_err(|error: rdkafka::error::KafkaError| {
-            SinkError::KafkaClient { cause: self.shared.scrub(&error.to_string()) }
-        })?;
-        self.batch_limit = batch_limit;
-        self.producer = Some(producer);
-        self.n_sent = 0;
-        self.closing = None;
-        self.unmade = None;
-        let mut account = self.shared.account.lock();
-        account.n_reported = 0;
-        account.fatal = false;
-        account.batch_too_large = false;
-        Ok(())
-    }
-
-    /// Ends the present client on a thread of its own, because it may wait there for a name server or a handshake.
-    fn retire(&mut self) {
-        let Some(producer) = self.producer.take() else { return };
-        producer.context().current.store(false, Relaxed);
-        let end = move || drop(producer);
-        if let Err(error) = std::thread::Builder::new().name("kafka-end".into()).spawn(end) {
-            tracing::warn!(sink = self.shared.name, %error, "no thread to end a kafka client");
-        }
-    }
-
     /// Waits for an answer of any broker. Wrong credentials end the wait at once: time does not cure them.
     fn check_broker(&mut self) -> Result<(), SinkError> {
         let Some(producer) = &self.producer else { return Ok(()) };
@@ -219,23 +175,6 @@ impl Kafka {
         self.n_sent.saturating_sub(self.shared.account.lock().n_reported)
     }
 
-    /// The present client shall come to its end.
-    fn close(&mut self, call_back: bool) {
-        let now = self.now();
-        let closing = self.closing.get_or_insert(Closing { since: now, call_back });
-        if call_back {
-            *closing = Closing { since: if closing.call_back { closing.since } else { now }, call_back };
-            self.purge(PurgeConfig::default().queue());
-        }
-    }
-
-    fn purge(&self, what: PurgeConfig) {
-        if let Some(producer) = &self.producer {
-            // Not to wait for threads that may themselves wait for a name server.
-            producer.purge(what.non_blocking());
-        }
-    }
-
     /// Hears what the client has to say, without waiting.
     fn hear(&mut self, reports: &mut Vec<Report>) {
         // With no time to wait, the client hands out one batch of acknowledgements at a time.
@@ -256,79 +195,6 @@ impl Kafka {
         }
     }
 
-    /// Acts on what was heard: replaces a client that gave up, makes topics that are gone.
-    fn act(&mut self) {
-        let (fatal, batch_too_large, missing, refused) = {
-            let mut account = self.shared.account.lock();
-            let refused = match &account.trouble {
-                Some((code, trouble)) if is_about_credentials(*code) => Some(trouble.clone()),
-                _ => None,
-            };
-            (account.fatal, account.batch_too_large, std::mem::take(&mut account.missing), refused)
-        };
-        self.keeper.look((0..N_TOPICS).filter(|at| missing[*at]));
-        if batch_too_large && self.mode == Mode::Batches {
-            self.mode = Mode::OneByOne;
-            self.one_by_one_to = self.highest;
-        }
-        if fatal && !self.closing.is_some_and(|closing| closing.call_back) {
-            tracing::warn!(
-                sink = self.shared.name,
-                cause = self.fatal_cause(),
-                "the kafka client gave up; a new one goes on"
-            );
-            self.close(true);
-        }
-        if let Some(trouble) = refused
-            && self.closing.is_none()
-        {
-            self.look_at_credentials(trouble);
-        }
-        if self.closing.is_none() && self.keeper.least_limit() < self.batch_limit.min(client::BATCH_BYTES) {
-            self.close(false);
-        }
-        if self.producer.is_some() && self.closing.is_none() {
-            return;
-        }
-        let now = self.now();
-        if self.n_out() > 0 {
-            if let Some(closing) = self.closing
-                && closing.call_back
-            {
-                // What the client tries again goes back into its queue, so once is not enough.
-                let what = PurgeConfig::default().queue();
-                self.purge(if now >= closing.since + LAST_CHANCE { what.inflight() } else { what });
-            }
-        } else if now >= self.make_at {
-            self.make_at = now + MAKE_AGAIN_AFTER;
-            match self.make() {
-                Ok(()) => self.make_at = Duration::ZERO,
-                Err(error) => self.unmade = Some(self.shared.scrub(&error.to_string())),
-            }
-        }
-    }
-
-    fn fatal_cause(&self) -> String {
-        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
-        self.shared.scrub(&fatal.map_or_else(|| "fatal error".into(), |(_, text)| text))
-    }
-
-    /// Passwords and certificates are renewed while we run: a client that is not let in is replaced when they have been.
-    fn look_at_credentials(&mut self, trouble: String) {
-        let now = self.now();
-        if now < self.looked_at_credentials + LOOK_AT_CREDENTIALS_AFTER {
-            return;
-        }
-        self.looked_at_credentials = now;
-        if verify::is_vague(&trouble) {
-            verify::ask_later(&self.settings, &self.shared, trouble);
-        }
-        if self.made_with.as_ref() != Some(&self.settings.stamp()) {
-            tracing::info!(sink = self.shared.name, "there are new credentials; a new kafka client uses them");
-            self.close(true);
-        }
-    }
-
     /// Largest record that may go to a topic, and what says so.
     fn limit(&self, topic: usize) -> (u64, bool) {
         let of_topic = self.keeper.limit(topic);
@@ -346,6 +212,12 @@ impl Kafka {
                  `max.message.bytes` of topic {name} if that is less"
             ),
         }
+    }
+
+    /// Never sends a record.
+    fn refuse(&self, number: u64, reason: String) -> Result<(), NotSent> {
+        self.shared.account.lock().stuck.take_if(|stuck| stuck.number == number);
+        Err(NotSent::Refused(reason))
     }
 
     /// Takes a record only to give it back: it is offered again a little later.
@@ -387,7 +259,7 @@ impl Outlet for Kafka {
         };
         let (headers, n_bytes) = headers::of(record);
         if n_bytes as u64 > self.limit(topic).0 {
-            return Err(NotSent::Refused(self.too_large(n_bytes as u64, topic)));
+            return self.refuse(number, self.too_large(n_bytes as u64, topic));
         }
         // Without a key a record would go anywhere.
         let key = if record.key.is_empty() { record.stream } else { record.key };
@@ -424,7 +296,7 @@ impl Outlet for Kafka {
                 self.shared.account.lock().missing[topic] = true;
                 self.turn_back(number, topic, cause)
             }
-            Some(Code::MessageSizeTooLarge) => Err(NotSent::Refused(self.too_large(n_bytes as u64, topic))),
+            Some(Code::MessageSizeTooLarge) => self.refuse(number, self.too_large(n_bytes as u64, topic)),
             _ => self.turn_back(number, topic, cause),
         }
     }

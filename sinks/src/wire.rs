@@ -16,6 +16,7 @@ use base::{
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 
+mod detections;
 mod speech;
 pub use speech::{CaptionRecord, TranscriptRecord, WordRecord};
 
@@ -270,7 +271,10 @@ pub fn encode(event: &Event, published_at: Option<Timestamp>) -> String {
 /// One record as one JSON object, without a newline.
 pub(crate) fn json(record: &Record<'_>) -> String {
     let mut json = Vec::with_capacity(USUAL_BYTES);
-    serde_json::to_writer(&mut json, record).expect("records hold nothing that JSON cannot say");
+    match record {
+        Record::Detections(record) => detections::write(record, &mut json),
+        other => serde_json::to_writer(&mut json, other).expect("records hold nothing that JSON cannot say"),
+    }
     String::from_utf8(json).expect("JSON is UTF-8")
 }
 
@@ -354,35 +358,33 @@ fn rounded(value: f32, scale: f64) -> f64 {
 /// Low-Level Date Algorithms", `civil_from_days`, for dates since 1970; a
 /// [`Timestamp`] ends before the year 10000.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
-    const MS_A_DAY: i64 = 86_400_000;
-    let ms = at.as_millisecond();
+    const MS_A_DAY: u64 = 86_400_000;
     if at < Timestamp::UNIX_EPOCH {
         return format!("{at:.3}");
     }
+    let ms = at.as_millisecond() as u64;
     // A year begins in March here, so that its leap day is its last; an era is 400 years.
-    let days = ms / MS_A_DAY + 719_468;
+    let days = (ms / MS_A_DAY) as u32 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let months_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * months_from_march + 2) / 5 + 1;
     let month = if months_from_march < 10 { months_from_march + 3 } else { months_from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let ms = ms % MS_A_DAY;
+    let year = era * 400 + year_of_era + u32::from(month <= 2);
+    let ms = (ms % MS_A_DAY) as u32;
+    let digit = |number: u32| b'0' + (number % 10) as u8;
+    let two = |number: u32| [digit(number / 10), digit(number)];
     let mut text = *b"0000-00-00T00:00:00.000Z";
-    let mut put = |from: usize, to: usize, mut number: i64| {
-        for place in text[from..to].iter_mut().rev() {
-            *place += (number % 10) as u8;
-            number /= 10;
-        }
-    };
-    put(0, 4, year);
-    put(5, 7, month);
-    put(8, 10, day);
-    put(11, 13, ms / 3_600_000);
-    put(14, 16, ms / 60_000 % 60);
-    put(17, 19, ms / 1000 % 60);
-    put(20, 23, ms % 1000);
+    text[..2].copy_from_slice(&two(year / 100));
+    text[2..4].copy_from_slice(&two(year));
+    text[5..7].copy_from_slice(&two(month));
+    text[8..10].copy_from_slice(&two(day));
+    text[11..13].copy_from_slice(&two(ms / 3_600_000));
+    text[14..16].copy_from_slice(&two(ms / 60_000 % 60));
+    text[17..19].copy_from_slice(&two(ms / 1000 % 60));
+    text[20] = digit(ms / 100);
+    text[21..23].copy_from_slice(&two(ms));
     std::str::from_utf8(&text).expect("digits are ASCII").to_owned()
 }
 

@@ -14,7 +14,7 @@ use base::{
 use broker::{Broker, Consumed};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use sinks::{BuildContext, SinkConfig, SinkError, SinkHandle, SinkReport, Stamp, spawn, wire};
+use sinks::{BuildContext, SinkConfig, SinkHandle, SinkReport, Stamp, spawn, wire};
 
 mod broker;
 #[path = "kafka/limits.rs"]

@@ -15,7 +15,8 @@ use crate::{
 
 /// Attach every stream of a configuration and run until SIGTERM, or until every source has ended.
 ///
-/// SIGTERM or Ctrl-C stops the sources, infers what is pending and delivers every event within `service.grace_secs`.
+/// SIGTERM or Ctrl-C stops the sources, infers what is pending and then delivers every event within `service.grace_secs`;
+/// what a spool on disk still holds waits for the next start.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  eyewitness run --config eyewitness.toml\n\nThe keys of the file: docs/ref/configuration.md"

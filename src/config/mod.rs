@@ -158,7 +158,8 @@ impl ProfileConfig {
 #[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceConfig {
-    /// Seconds that a stop may take to deliver what is on its way.
+    /// Seconds that each sink has, once the streams have stopped, to deliver what is on its way. What a spool on disk still
+    /// holds then waits for the next start.
     pub grace_secs: u64,
     /// Log filter: `error`, `warn`, `info`, `debug`, or directives such as `info,ingest=debug`.
     pub log: String,

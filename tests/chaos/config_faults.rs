@@ -117,6 +117,13 @@ fn too_large() {
         let letters: Vec<Value> = letters.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let numbers: BTreeSet<u64> = letters.iter().map(number).collect();
         assert_eq!(numbers, refused, "each is with the dead letters");
+        for letter in &letters {
+            let reason = letter["reason"].as_str().unwrap();
+            assert!(
+                reason.contains("max_record_bytes") || reason.contains("max.message.bytes"),
+                "what to do: {reason}"
+            );
+        }
         row.note = format!("{} refused, in the dead letters, exit code 3", letters.len());
         row
     });

@@ -36,13 +36,12 @@ fn disk_full() {
         arena.create_topic(&stage);
         arena.disconnect();
         let mut run = stage.start(Offer::at(0));
+        run.wait_for_log("the disk is full");
         let full_at = run.wait_for_standstill(QUIET);
-        run.wait_for_log("full");
-        assert_eq!(run.accepted(), full_at, "nothing is accepted on a full disk");
         arena.connect();
         run.wait_for_more(2000);
-        let ended = run.terminate();
-        stage.deliver_rest(&ended);
+        // Nothing may wait any more: the disk goes with the process.
+        run.terminate().expect_waiting(0);
         let account = Account::read(&arena.broker.address(), &stage.topic());
         let mut row = account.whole(stage.n_accepted(), Restamped::Never);
         row.note = format!("{mib} MiB, full at {full_at} events");
@@ -60,9 +59,8 @@ fn spool_full_blocks() {
         arena.create_topic(&stage);
         arena.disconnect();
         let mut run = stage.start(Offer::at(0));
-        let full_at = run.wait_for_standstill(QUIET);
         run.wait_for_log("full");
-        assert_eq!(run.accepted(), full_at, "nothing is accepted into a full spool");
+        let full_at = run.wait_for_standstill(QUIET);
         arena.connect();
         run.wait_for_more(2000);
         let ended = run.terminate();

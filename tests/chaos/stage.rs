@@ -217,6 +217,8 @@ impl Stage {
         option("grace", offer.grace_secs.to_string());
         option("accepted", format!("{name}.accepted"));
         option("log", "info".to_owned());
+        // Figures for whoever has to find out why a case failed.
+        option("rss-every", "1".to_owned());
         if let Some(n) = offer.n_events {
             option("events", n.to_string());
         }
@@ -309,7 +311,9 @@ impl Run<'_> {
             }
             let ended = self.child.try_wait().unwrap();
             let in_time = ended.is_none() && clock.monotonic() < PATIENCE;
-            assert!(in_time, "in vain for {what} (ended: {ended:?}); the program says:\n{}", self.log());
+            let out = fs::read_to_string(&self.out).unwrap_or_default();
+            let last = out.lines().next_back().unwrap_or_default();
+            assert!(in_time, "in vain for {what} (ended: {ended:?}); {last}; the program says:\n{}", self.log());
             thread::sleep(LOOK_EVERY);
         }
     }

@@ -17,8 +17,9 @@ use crate::{
     spool::Spool,
 };
 
-/// Records are read back in pieces of about so many bytes.
-const READ_BYTES: usize = 256 * 1024;
+/// Records are read back in pieces of up to about so many bytes; of fewer while the far end takes little at a time.
+const MOST_READ_BYTES: usize = 256 * 1024;
+const LEAST_READ_BYTES: usize = 4 * 1024;
 /// One turn of waiting for reports.
 const TURN: Duration = Duration::from_millis(20);
 /// With nothing to do, events are waited for so long; with records on their way, so long.
@@ -68,12 +69,16 @@ pub struct Courier<O> {
     send_after: Duration,
     /// The outlet took no more at the last try.
     busy: bool,
+    /// Bytes to read back at a time.
+    read_bytes: usize,
     /// The last turn moved something.
     moving: bool,
     /// The last event found no room.
     full: bool,
     /// Refused, but not yet with the dead letters, because the disk refused those.
     unburied: Vec<(u64, String)>,
+    /// What the disk refused at the last try: a new event, another step of the backlog, a dead letter.
+    append_trouble: Option<String>,
     backlog_trouble: Option<String>,
     letters_trouble: Option<String>,
     account: Account,
@@ -127,9 +132,11 @@ impl<O: Outlet> Courier<O> {
             pause: FIRST_PAUSE,
             send_after: Duration::ZERO,
             busy: false,
+            read_bytes: MOST_READ_BYTES,
             moving: false,
             full: false,
             unburied: Vec::new(),
+            append_trouble: None,
             backlog_trouble: None,
             letters_trouble: None,
             account: Account::default(),
@@ -209,7 +216,8 @@ impl<O: Outlet> Courier<O> {
         while !self.busy && self.flight.next() < end {
             let Self { backlog, outlet, flight, unburied, busy, .. } = self;
             let from = flight.next();
-            let outcome = backlog.read(from, READ_BYTES, &mut |entry| {
+            let mut n_bytes_sent = 0;
+            let outcome = backlog.read(from, self.read_bytes, &mut |entry| {
                 let number = entry.number;
                 if *busy || number < flight.next() {
                     return;
@@ -222,7 +230,10 @@ impl<O: Outlet> Courier<O> {
                     None => "the disk gave it back damaged".to_owned(),
                     Some(Err(unreadable)) => unreadable.to_string(),
                     Some(Ok(record)) => match outlet.send(number, &record) {
-                        Ok(()) => return flight.sent(number),
+                        Ok(()) => {
+                            n_bytes_sent += entry.bytes.map_or(0, <[u8]>::len);
+                            return flight.sent(number);
+                        }
                         Err(NotSent::Busy) => return *busy = true,
                         Err(NotSent::Refused(reason)) => reason,
                     },
@@ -230,6 +241,10 @@ impl<O: Outlet> Courier<O> {
                 flight.pass(number);
                 unburied.push((number, refused));
             });
+            self.read_bytes = match self.busy {
+                true => (2 * n_bytes_sent).clamp(LEAST_READ_BYTES, MOST_READ_BYTES),
+                false => (2 * self.read_bytes).min(MOST_READ_BYTES),
+            };
             let is_ok = outcome.is_ok();
             self.note_backlog(outcome);
             if !is_ok {
@@ -269,10 +284,12 @@ impl<O: Outlet> Courier<O> {
         let now = self.now();
         let Self { backlog, dead_letters, context, herald, .. } = self;
         let mut outcome = Ok(());
+        let mut is_there = false;
         backlog.read(number, 1, &mut |entry| {
             if entry.number != number {
                 return;
             }
+            is_there = true;
             let record = entry.bytes.and_then(|bytes| Record::from_bytes(bytes).ok());
             if let (Some(letters), Some(record)) = (dead_letters.as_mut(), &record) {
                 outcome = letters.put(record, reason, context.clock.wall());
@@ -282,6 +299,10 @@ impl<O: Outlet> Courier<O> {
                 herald.loss(now, record.as_ref(), reason, is_put_aside);
             }
         })?;
+        if !is_there {
+            // A full spool let go of it while it was on its way.
+            herald.loss(now, None, reason, false);
+        }
         outcome
     }
 
@@ -296,7 +317,8 @@ impl<O: Outlet> Courier<O> {
 
     /// What stands in the way of delivery; none while all is well.
     fn trouble(&self) -> Option<String> {
-        self.outlet.trouble().or_else(|| self.letters_trouble.clone()).or_else(|| self.backlog_trouble.clone())
+        let of_disk = [&self.append_trouble, &self.letters_trouble, &self.backlog_trouble];
+        self.outlet.trouble().or_else(|| of_disk.into_iter().flatten().next().cloned())
     }
 
     fn write_meter(&mut self) {
@@ -339,6 +361,7 @@ impl<O: Outlet> Courier<O> {
         loop {
             match self.backlog.append(&entries[..n]) {
                 Ok(()) => {
+                    self.append_trouble = None;
                     self.full = n < entries.len();
                     return (n, Ok(()));
                 }
@@ -354,7 +377,10 @@ impl<O: Outlet> Courier<O> {
                     }
                     return (n, Ok(()));
                 }
-                Err(error @ BacklogError::Io(_)) => return (0, Err(error.into())),
+                Err(error @ BacklogError::Io(_)) => {
+                    self.append_trouble = Some(error.to_string());
+                    return (0, Err(error.into()));
+                }
             }
         }
     }

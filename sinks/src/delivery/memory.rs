@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Backlog, BacklogError, BacklogReading, Entry};
+use super::{Backlog, BacklogError, BacklogReading, Entry, Notice};
 
 /// Entries in memory.
 pub(crate) struct Memory {
@@ -47,11 +47,7 @@ impl Backlog for Memory {
         Ok(())
     }
 
-    fn make_room(
-        &mut self,
-        n_bytes: u64,
-        notice: &mut dyn FnMut(&mut dyn Iterator<Item = Entry<'_>>) -> Vec<Vec<u8>>,
-    ) -> Result<(), BacklogError> {
+    fn make_room(&mut self, n_bytes: u64, notice: Notice<'_>) -> Result<(), BacklogError> {
         let wanted = n_bytes.max(self.max_bytes / 20);
         let mut n_freed = self.max_bytes - self.n_bytes;
         let n_gone = self

@@ -96,11 +96,7 @@ pub trait Backlog: Send {
     ///
     /// # Errors
     /// As [`Backlog::append`].
-    fn make_room(
-        &mut self,
-        n_bytes: u64,
-        notice: &mut dyn FnMut(&mut dyn Iterator<Item = Entry<'_>>) -> Vec<Vec<u8>>,
-    ) -> Result<(), BacklogError>;
+    fn make_room(&mut self, n_bytes: u64, notice: Notice<'_>) -> Result<(), BacklogError>;
 
     /// Shows entries from number `from` on, in order, up to about `max_bytes` (at least one entry when there is any).
     ///
@@ -118,6 +114,9 @@ pub trait Backlog: Send {
     /// How full it is.
     fn reading(&self) -> BacklogReading;
 }
+
+/// Sees the entries that go, and returns those that say so in their place.
+pub type Notice<'a> = &'a mut dyn FnMut(&mut dyn Iterator<Item = Entry<'_>>) -> Vec<Vec<u8>>;
 
 /// One entry of a backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use rdkafka::ClientConfig;
 
 use super::{
     KafkaConfig,
-    config::is_secret,
+    check::is_secret,
     reports::{Mode, Secrets},
 };
 use crate::SinkError;

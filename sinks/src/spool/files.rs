@@ -8,6 +8,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use base::time::Clock;
@@ -24,6 +25,9 @@ use crate::delivery::Durability;
 
 /// Name of the database in its directory.
 pub(super) const DATABASE: &str = "spool.db";
+
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a spool had to give up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +84,16 @@ impl Files {
         let path = directory.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(error::io("open", &path))?;
-        match lock.try_lock() {
+        let mut locked = lock.try_lock();
+        for _ in 0..LOCK_TRIES {
+            // Somebody who only asks whether it is in use holds it for a moment.
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
+            locked = lock.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse { directory: directory.to_owned() }),
             Err(TryLockError::Error(cause)) => return Err(error::io("lock", &path)(cause)),
@@ -204,7 +217,9 @@ impl Files {
         if self.database.exists() {
             self.rename(&self.database, &set_aside)?;
         }
-        if self.wal().exists() {
+        if database::n_bytes_of(&self.wal()) == 0 {
+            database::remove(&self.wal())?;
+        } else {
             self.rename(&self.wal(), &beside(&set_aside, "-wal"))?;
         }
         database::remove(&beside(&self.database, "-shm"))?;

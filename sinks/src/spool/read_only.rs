@@ -2,7 +2,8 @@
 //! killed.
 //!
 //! On the caller's thread. Must never change what is in the spool, nor hold up the service: it reads in pieces, and holds
-//! nothing open between them.
+//! nothing open between them. Beside the WAL of a killed process, SQLite makes `spool.db-shm`, an index of the WAL which
+//! the next start makes anew; it writes nothing else.
 
 use std::path::{Path, PathBuf};
 

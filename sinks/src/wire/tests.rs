@@ -212,3 +212,62 @@ fn times_are_written_as_jiff_writes_them() {
     let with_nanos = Timestamp::new(1_790_000_000, 123_999_999).expect("date");
     assert_eq!(rfc3339(with_nanos), format!("{with_nanos:.3}"));
 }
+
+#[test]
+fn detections_are_written_as_serde_writes_them() {
+    let check = |record: &Record<'_>| {
+        assert_eq!(json(record), serde_json::to_string(record).expect("json"));
+    };
+    for (_, event) in every_kind() {
+        check(&record(&event, None));
+        check(&record(&event, Timestamp::from_millisecond(1_790_000_001_000).ok()));
+    }
+    let sides = [
+        0.0,
+        -0.0,
+        0.04,
+        0.05,
+        0.1,
+        1.0,
+        -1.0,
+        -0.1,
+        9.95,
+        10.0,
+        123.45,
+        1919.96,
+        65_536.7,
+        1e6,
+        1e7,
+        16_777_216.5,
+        1e14,
+        1e15,
+        1e16,
+        1e17,
+        3.4e38,
+        f32::MIN_POSITIVE,
+        f32::INFINITY,
+        f32::NAN,
+    ];
+    let scores = [0.0, 1.0, 0.5, 0.1, 0.01, 0.0001, 0.000_04, 0.9999, 0.999_96, 0.25, 0.912_345_6, 2.0, -1.0, f32::NAN];
+    let texts =
+        ["", "a", "\"", "\\", "a\u{7f}b", "\n\t\u{1}", "caf\u{e9} \u{1f600}", "0123456789abcdef0123456789abcdef\""];
+    let stream = samples::stream("front-door");
+    for round in 0..sides.len() * scores.len() {
+        let mut event = samples::detections(&stream, round as u64 * 977, &[("person", Some(7)), ("dog", None)]);
+        let Body::Detections(detections) = &mut event.body else { unreachable!("detections") };
+        let object = &mut detections.objects[0].detection;
+        (object.class, object.score) = (texts[round % texts.len()].into(), scores[round % scores.len()]);
+        let side = |by: usize| sides[(round + by) % sides.len()];
+        object.box_in_image = base::event::BoxInImage { x: side(0), y: side(1), width: side(2), height: side(3) };
+        check(&record(&event, None));
+    }
+    // Every box side of an 8K picture in tenths, every score: as they come out of the rounding.
+    let event = samples::detections(&stream, 0, &[("person", None)]);
+    for tenth in 0..38_400_u16 {
+        let Record::Detections(mut detections) = record(&event, None) else { unreachable!("detections") };
+        let side = rounded(f32::from(tenth) * 0.2, 10.0);
+        detections.objects[0].r#box = [side, side + 0.1, -side, side * 0.77];
+        detections.objects[0].score = rounded(f32::from(tenth % 10_001) / 10_000.0, 1e4);
+        check(&Record::Detections(detections));
+    }
+}

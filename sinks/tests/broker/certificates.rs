@@ -99,11 +99,6 @@ impl Certificates {
         self.write_keystore("expired", "server");
     }
 
-    /// The opposite, so that another test finds it expired.
-    pub(crate) fn expire_again(&self) {
-        self.write_keystore("expired", "expired");
-    }
-
     pub(crate) fn authority(&self) -> PathBuf {
         self.path("ca.pem")
     }

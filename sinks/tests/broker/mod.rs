@@ -146,11 +146,6 @@ impl Broker {
         self.certificates.renew_expired();
     }
 
-    /// Takes [`Broker::renew_certificate`] back.
-    pub(crate) fn expire_certificate(&self) {
-        self.certificates.expire_again();
-    }
-
     /// Kills the broker as a power cut would; its data stays. Nothing when it does not run.
     pub(crate) fn kill(&mut self) {
         self.node.kill();

@@ -4,7 +4,6 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -156,12 +155,6 @@ impl Node {
             process.guard.kill().expect("kill the guard");
             process.guard.wait().expect("reap the guard");
         }
-    }
-
-    /// What a person would do with a pencil: other words in the configuration, for the next start.
-    pub(crate) fn edit_file(&self, name: &str, content: &str) {
-        let mut file = File::create(self.home().join(name)).expect("create");
-        file.write_all(content.as_bytes()).expect("write");
     }
 
     fn java(&self, class: &str) -> Command {

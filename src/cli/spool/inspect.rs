@@ -18,7 +18,7 @@ use sinks::{
     spool::{ReadOnlySpool, Spool},
 };
 
-use super::{Target, accepted_at, mib, targets};
+use super::{Target, accepted_at, size, targets};
 use crate::{cli::say, summary};
 
 /// Show what waits in a spool: how much, since when, of which streams. Changes nothing, and works beside a running service.
@@ -206,11 +206,11 @@ impl Found {
         let mut lines = vec![format!("{name}{}, {held}", place.directory.display())];
         let Sum { n_records, n_bytes } = self.total();
         let of_max = place.max_bytes.map_or(String::new(), |max| {
-            format!(" of {} ({:.0} %)", mib(max), 100.0 * n_bytes as f64 / max.max(1) as f64)
+            format!(" of {} ({:.0} %)", size(max), 100.0 * n_bytes as f64 / max.max(1) as f64)
         });
         lines.push(match n_records {
             0 => "  nothing waits".into(),
-            n => format!("  {n} record(s) wait, {}{of_max}", mib(n_bytes)),
+            n => format!("  {n} record(s) wait, {}{of_max}", size(n_bytes)),
         });
         if let (Some(oldest), Some(newest)) = (self.oldest_ms, self.newest_ms) {
             let now = u64::try_from(SystemClock::new().wall().as_millisecond()).unwrap_or(0);
@@ -224,13 +224,12 @@ impl Found {
                 self.n_damaged
             ));
         }
-        let files = files.map(|(name, n)| format!("{name} {}", mib(n)));
+        let files = files.map(|(name, n)| format!("{name} {}", size(n)));
         lines.push(format!("  files: {}", files.join(", ")));
         if n_records > 0 {
-            let mut table = summary::new_table(&["stream", "kind", "records", "MiB"]);
+            let mut table = summary::new_table(&["stream", "kind", "records", "size"]);
             for ((stream, kind), Sum { n_records, n_bytes }) in &self.sums {
-                let mib = format!("{:.2}", *n_bytes as f64 / (1024.0 * 1024.0));
-                table.add_row([stream.clone(), kind.clone(), n_records.to_string(), mib]);
+                table.add_row([stream.clone(), kind.clone(), n_records.to_string(), size(*n_bytes)]);
             }
             for column in [2, 3] {
                 if let Some(column) = table.column_mut(column) {
@@ -286,6 +285,15 @@ fn ago(age: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes() {
+        let check = |n_bytes, expected| assert_eq!(size(n_bytes), expected);
+        check(1023, "1023 B");
+        check(1536, "1.5 KiB");
+        check(2 * 1024 * 1024, "2.0 MiB");
+        check(1 << 30, "1.0 GiB");
+    }
 
     #[test]
     fn ages() {

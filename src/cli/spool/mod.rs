@@ -98,8 +98,14 @@ fn list(sinks: &BTreeMap<String, SinkConfig>) -> String {
 }
 
 /// Bytes for people.
-fn mib(n_bytes: u64) -> String {
-    format!("{:.1} MiB", n_bytes as f64 / (1024.0 * 1024.0))
+fn size(n_bytes: u64) -> String {
+    const KIB: f64 = 1024.0;
+    match n_bytes as f64 {
+        n if n < KIB => format!("{n_bytes} B"),
+        n if n < KIB * KIB => format!("{:.1} KiB", n / KIB),
+        n if n < KIB * KIB * KIB => format!("{:.1} MiB", n / KIB / KIB),
+        n => format!("{:.1} GiB", n / KIB / KIB / KIB),
+    }
 }
 
 /// A time of acceptance, for people and for machines.

@@ -70,6 +70,8 @@ pub(in crate::cli) struct Args {
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How often progress is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
+/// How often progress is told where nobody looks at a terminal.
+const SAY_AFTER: Duration = Duration::from_secs(10);
 /// Read at once.
 const PIECE: usize = 1024 * 1024;
 
@@ -139,11 +141,12 @@ fn deliver(target: &Target, grace: Option<u64>) -> anyhow::Result<ExitCode> {
     let handle = sinks::spawn(name, sink, receiver, LAST_WORDS, Arc::clone(&clock))?;
     let probe = handle.probe();
     let began = clock.monotonic();
-    let mut progress = Progress::start();
+    let mut progress = Progress::start(began);
     loop {
         let reading = probe.read().delivery.unwrap_or_default();
-        progress.show(&reading);
-        let is_over = grace.is_some_and(|secs| clock.monotonic() - began >= Duration::from_secs(secs));
+        let now = clock.monotonic();
+        progress.show(&reading, now);
+        let is_over = grace.is_some_and(|secs| now - began >= Duration::from_secs(secs));
         if reading.n_waiting == 0 || is_over || handle.is_finished() || shutdown.wait_timeout(LOOK_AFTER) {
             break;
         }
@@ -279,31 +282,31 @@ impl Out {
     }
 }
 
-/// A line on standard error that moves on a terminal, and is told again elsewhere when the trouble changes.
+/// A line on standard error that moves on a terminal; elsewhere one now and then. What is in the way is told by the log.
 struct Progress {
     bar: ProgressBar,
     is_terminal: bool,
-    trouble: Option<String>,
+    /// On the monotonic clock.
+    said_at: Duration,
 }
 
 impl Progress {
-    fn start() -> Self {
+    fn start(now: Duration) -> Self {
         let is_terminal = io::stderr().is_terminal();
         let bar = if is_terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
-        Self { bar, is_terminal, trouble: None }
+        Self { bar, is_terminal, said_at: now }
     }
 
-    fn show(&mut self, reading: &DeliveryReading) {
-        let DeliveryReading { n_waiting, n_delivered, n_failed, trouble, .. } = reading;
-        let trouble_text = trouble.as_ref().map_or(String::new(), |trouble| format!("; {trouble}"));
-        let text = format!("{n_waiting} waiting, {n_delivered} delivered, {n_failed} refused{trouble_text}");
-        if !self.is_terminal && *trouble != self.trouble {
+    fn show(&mut self, reading: &DeliveryReading, now: Duration) {
+        let DeliveryReading { n_waiting, n_delivered, n_failed, .. } = reading;
+        let text = format!("{n_waiting} waiting, {n_delivered} delivered, {n_failed} refused");
+        if !self.is_terminal && now >= self.said_at + SAY_AFTER {
+            self.said_at = now;
             say_err(&text);
         }
-        self.trouble.clone_from(trouble);
         self.bar.set_message(text);
         self.bar.tick();
     }

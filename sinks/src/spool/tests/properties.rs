@@ -207,7 +207,7 @@ impl Harm {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_spool_is_a_queue(durability in durability(), max_bytes in 50_000u64..600_000, steps in vec(step(), 1..60)) {
@@ -272,5 +272,15 @@ proptest! {
         spool.close().expect("closes");
         let mut spool = bench.try_open().expect("opens").spool;
         prop_assert_eq!(read_all(&mut spool, first_new), kept(first_new, &more));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_no_reason_to_panic(kind in any::<u8>(), bytes in prop_oneof![vec(any::<u8>(), 0..60), vec(any::<u8>(), 0..20_000)]) {
+        cases::record(&bytes);
+        cases::spool(&[&[kind], &bytes[..]].concat());
     }
 }
