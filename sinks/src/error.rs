@@ -64,24 +64,6 @@ pub enum SinkError {
         /// From librdkafka, without secrets.
         cause: String,
     },
-    /// The Kafka client's own queue is full: the broker is away or slower than we are.
-    #[error("waiting for kafka: {n_waiting} records are not yet acknowledged ({cause})")]
-    KafkaBusy {
-        /// Records sent or waiting, without an acknowledgement.
-        n_waiting: u64,
-        /// The last trouble with the broker.
-        cause: String,
-    },
-    /// Kafka will never take this record.
-    #[error("kafka refused record {id} for topic {topic}: {cause}")]
-    KafkaRefused {
-        /// The event's id.
-        id: String,
-        /// Where it should have gone.
-        topic: String,
-        /// From librdkafka.
-        cause: String,
-    },
     /// The backlog is full, and its policy is to wait.
     #[error("the spool is full ({n_bytes} of {max_bytes} bytes wait to be delivered): {cause}")]
     SpoolFull {

@@ -71,10 +71,17 @@ fn without_values(message: &str) -> String {
 }
 
 /// The place of a key or value inside a span that covers its whole table. A table's span may be its header only, so the
-/// search goes on to the next header.
+/// search goes on to the next header that is not of a table within it.
 fn find_word(text: &str, within: &Range<usize>, word: &str) -> Option<Range<usize>> {
     let from = within.start.min(text.len());
-    let to = text.get(within.end..).and_then(|rest| rest.find("\n[")).map_or(text.len(), |i| within.end + i);
+    let next_header = |at: usize| text.get(at..).and_then(|rest| rest.find("\n[")).map_or(text.len(), |i| at + i);
+    let mut to = next_header(within.end);
+    let header = text.get(within.clone()).and_then(|header| header.trim().strip_suffix(']'));
+    if let Some(inner) = header.map(|header| format!("\n{header}.")) {
+        while text.get(to..).is_some_and(|rest| rest.starts_with(&inner)) {
+            to = next_header(to + 1);
+        }
+    }
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     text.get(from..to)?
         .match_indices(word)

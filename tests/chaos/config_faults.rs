@@ -124,7 +124,7 @@ fn too_large() {
                 "what to do: {reason}"
             );
         }
-        row.note = format!("{} refused, in the dead letters, exit code 3", letters.len());
+        row.note = format!("{} refused, in the dead letters, exit code 3", refused.len());
         row
     });
 }

@@ -14,7 +14,7 @@ const NOT_ACCEPTED: &str = "certificate verify failed";
 
 /// Whether this text of librdkafka hides what is wrong with a certificate.
 pub(super) fn is_vague(trouble: &str) -> bool {
-    trouble.contains(NOT_ACCEPTED) && !trouble.contains("certificate (")
+    trouble.contains(NOT_ACCEPTED) && trouble.contains("SSL handshake failed")
 }
 
 /// What is wrong with the certificate of the broker that `trouble` is about, in words that name it; none when that does
@@ -42,7 +42,12 @@ pub(super) fn ask(settings: &Settings, trouble: &str) -> Option<String> {
         }
         cause = error.source();
     }
-    Some(format!("the broker at {address} is not trusted: its certificate ({})", reason?))
+    let reason = reason?;
+    let advice = match reason.contains("issuer") || reason.contains("self-signed") {
+        true => ": set properties.\"ssl.ca.location\" to the certificate of the authority that signed it",
+        false => "",
+    };
+    Some(format!("{NOT_ACCEPTED} for the broker at {address}: {reason}{advice}"))
 }
 
 /// Asks on a thread of its own, and puts the answer in the place of the vague trouble.

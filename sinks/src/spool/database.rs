@@ -29,6 +29,8 @@ const APPLICATION_ID: u32 = 0x4579_5769;
 /// taken for a newer version.
 const VERSION: u8 = 1;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// What follows it in the first page: [`PAGE`], twice "WAL", and what is the same in every database.
+const LAYOUT: [u8; 8] = [0x20, 0, 2, 2, 0, 64, 32, 32];
 /// So many flipped bits in what makes the file ours are damage; more, and it is another's.
 const MOST_FLIPPED: u32 = 3;
 /// A reader holds up a writer for moments only.
@@ -90,7 +92,9 @@ pub(super) fn look(path: &Path) -> Result<Found, SpoolError> {
     {
         return Err(not_ours(&format!("was written by a newer version of eyewitness (format {version})")));
     }
-    Ok(if n_flipped == 0 && versions == [VERSION; 4] { Found::Spool } else { Found::Broken })
+    // A wrong one of these makes SQLite refuse to write, or to read.
+    let is_sound = n_flipped == 0 && versions == [VERSION; 4] && header[16..24] == LAYOUT;
+    Ok(if is_sound { Found::Spool } else { Found::Broken })
 }
 
 /// The path with something after its name: the WAL of `spool.db` is `spool.db-wal`.

@@ -120,12 +120,12 @@ pub(super) fn is_damage(cause: &rusqlite::Error) -> bool {
     use rusqlite::Error;
     match cause {
         Error::SqliteFailure(e, _) => {
-            // SQLITE_ERROR: a table or column of ours is not there. Short read: the file ends within a page.
-            matches!(e.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation)
-                || matches!(
-                    e.extended_code,
-                    ffi::SQLITE_ERROR | ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS
-                )
+            use ErrorCode::{ConstraintViolation, DatabaseCorrupt, NotADatabase, TooBig};
+            use ffi::{SQLITE_ERROR, SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_SHORT_READ};
+            // Too big: a length that was hit. Error: a table or column of ours is not there. Short read: the file ends
+            // within a page.
+            matches!(e.code, DatabaseCorrupt | NotADatabase | ConstraintViolation | TooBig)
+                || matches!(e.extended_code, SQLITE_ERROR | SQLITE_IOERR_SHORT_READ | SQLITE_IOERR_CORRUPTFS)
         }
         Error::SqlInputError { .. }
         | Error::InvalidColumnType(..)

@@ -120,9 +120,16 @@ fn a_damaged_first_page_costs_nothing() {
     with_flips[3] ^= 1;
     with_flips[61] ^= 4;
     with_flips[70] ^= 64;
-    for page in
-        [vec![0; PAGE], with_wrong_count, with_wrong_schema, with_flips, [&sound[..100], &[9; PAGE - 100]].concat()]
-    {
+    let mut read_only = sound[..PAGE].to_vec();
+    read_only[18] ^= 4;
+    for page in [
+        vec![0; PAGE],
+        with_wrong_count,
+        with_wrong_schema,
+        with_flips,
+        read_only,
+        [&sound[..100], &[9; PAGE - 100]].concat(),
+    ] {
         fs::write(database_of(&bench), [&page, &sound[PAGE..]].concat()).expect("written");
         let Opened { mut spool, damage } = bench.try_open().expect("opens");
         assert_eq!(read_all(&mut spool, 0), kept(0, &entries(0, 200, 3000)));

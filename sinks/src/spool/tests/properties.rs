@@ -284,3 +284,13 @@ proptest! {
         cases::spool(&[&[kind], &bytes[..]].concat());
     }
 }
+
+#[test]
+fn bytes_that_once_were_a_reason_to_fail() {
+    // A length of a row so wrong that SQLite calls it too big, not corrupt.
+    const TOO_BIG: [u8; 51] = [
+        2, 4, 0, 67, 59, 124, 4, 72, 32, 21, 169, 4, 180, 109, 228, 59, 4, 0, 66, 43, 8, 5, 156, 238, 117, 64, 4, 19,
+        238, 116, 127, 4, 107, 107, 166, 128, 4, 222, 224, 14, 4, 2, 18, 128, 56, 32, 5, 194, 249, 240, 94,
+    ];
+    cases::spool(&TOO_BIG);
+}
