@@ -4,7 +4,7 @@
 //! line in the table below. [`spawn`] runs each sink on its own named OS thread behind its own bounded queue.
 //! Must never: know GStreamer or ONNX Runtime, drop an event without counting and saying so, or print a secret.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use base::{
     event::Event,
@@ -106,6 +106,14 @@ pub trait Configured {
     /// The user's wishes for the queue.
     fn queue(&self) -> &QueueConfig;
 
+    /// Where its events wait; none without a far end.
+    fn spool(&self) -> Option<&delivery::SpoolConfig> {
+        None
+    }
+
+    /// Records that the far end will never take go here, whatever the user wished; nothing without a far end.
+    fn put_dead_letters_into(&mut self, _path: PathBuf) {}
+
     /// Checks what the types cannot, touching neither disk nor network.
     ///
     /// # Errors
@@ -192,6 +200,16 @@ macro_rules! registry {
             /// The queue that belongs before this sink.
             pub fn queue(&self) -> QueueSettings {
                 match self { $(Self::$variant(config) => config.queue().over(<$config as Configured>::QUEUE),)* }
+            }
+
+            /// Where its events wait; none without a far end.
+            pub fn spool(&self) -> Option<&delivery::SpoolConfig> {
+                match self { $(Self::$variant(config) => config.spool(),)* }
+            }
+
+            /// Records that the far end will never take go here, whatever the user wished; nothing without a far end.
+            pub fn put_dead_letters_into(&mut self, path: PathBuf) {
+                match self { $(Self::$variant(config) => config.put_dead_letters_into(path),)* }
             }
 
             /// Opens the output. `name` is the sink's name in the configuration, for logs.

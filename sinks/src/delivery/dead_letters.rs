@@ -4,6 +4,7 @@
 //! that it said it has.
 
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -25,13 +26,16 @@ pub struct DeadLetters {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct DeadLetter<'a> {
     /// When it was put aside (RFC 3339, UTC).
-    pub at: &'a str,
+    #[serde(borrow)]
+    pub at: Cow<'a, str>,
     /// Name of the sink.
-    pub sink: &'a str,
+    #[serde(borrow)]
+    pub sink: Cow<'a, str>,
     /// Why it will never be taken, in words.
     pub reason: String,
     /// What kept it together with others: Kafka's key.
-    pub key: &'a str,
+    #[serde(borrow)]
+    pub key: Cow<'a, str>,
     /// The record.
     #[serde(borrow)]
     pub record: &'a RawValue,
@@ -59,8 +63,13 @@ impl DeadLetters {
         let payload: &RawValue =
             serde_json::from_str(record.payload).map_err(|cause| fail(&self.path, io::Error::other(cause)))?;
         let at = wire::rfc3339(at);
-        let letter =
-            DeadLetter { at: &at, sink: &self.sink, reason: reason.to_owned(), key: record.key, record: payload };
+        let letter = DeadLetter {
+            at: at.into(),
+            sink: Cow::from(&self.sink),
+            reason: reason.to_owned(),
+            key: record.key.into(),
+            record: payload,
+        };
         let mut line = serde_json::to_vec(&letter).map_err(|cause| fail(&self.path, io::Error::other(cause)))?;
         line.push(b'\n');
         let before = self.file.metadata().map_err(|cause| fail(&self.path, cause))?.len();
@@ -118,7 +127,7 @@ mod tests {
         assert_eq!(lines.len(), 3, "{text}");
         for line in &lines[1..] {
             let letter: DeadLetter<'_> = serde_json::from_str(line).expect("a letter");
-            assert_eq!((letter.sink, letter.key, &*letter.reason), ("hook", "front-door", "410 Gone \"for ever\""));
+            assert_eq!((&*letter.sink, &*letter.key, &*letter.reason), ("hook", "front-door", "410 Gone \"for ever\""));
             assert_eq!(letter.record.get(), record.payload);
         }
     }

@@ -251,6 +251,14 @@ impl Configured for KafkaConfig {
         &self.queue
     }
 
+    fn spool(&self) -> Option<&SpoolConfig> {
+        Some(&self.spool)
+    }
+
+    fn put_dead_letters_into(&mut self, path: PathBuf) {
+        self.dead_letters = Some(path);
+    }
+
     fn validate(&self) -> Result<(), SinkError> {
         self.check()
     }

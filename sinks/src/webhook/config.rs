@@ -322,6 +322,14 @@ impl Configured for WebhookConfig {
         &self.queue
     }
 
+    fn spool(&self) -> Option<&SpoolConfig> {
+        Some(&self.spool)
+    }
+
+    fn put_dead_letters_into(&mut self, path: PathBuf) {
+        self.dead_letters = Some(path);
+    }
+
     fn validate(&self) -> Result<(), SinkError> {
         self.target()?;
         if self.types.is_empty() {

@@ -48,15 +48,6 @@ impl Target {
     }
 }
 
-/// What a sink says about its spool, where its type has one.
-fn spool_of(config: &SinkConfig) -> Option<&SpoolConfig> {
-    match config {
-        SinkConfig::Kafka(kafka) => Some(&kafka.spool),
-        SinkConfig::Webhook(webhook) => Some(&webhook.spool),
-        _ => None,
-    }
-}
-
 /// The sinks of a configuration that have a spool on disk, or the one called `wanted`. Only the sinks are checked: the
 /// cameras' passwords need not be there.
 ///
@@ -76,14 +67,14 @@ fn targets(config: &Path, wanted: Option<&str>) -> anyhow::Result<Result<Vec<Tar
             .get(wanted)
             .ok_or_else(|| anyhow::anyhow!("{file}: no sink is called `{wanted}`; {}", list(&sinks)))?;
         let spool =
-            spool_of(found).ok_or_else(|| anyhow::anyhow!("{file}: sink `{wanted}` is of a type without a spool"))?;
+            found.spool().ok_or_else(|| anyhow::anyhow!("{file}: sink `{wanted}` is of a type without a spool"))?;
         anyhow::ensure!(
             spool.store == Store::Disk,
             "{file}: sink `{wanted}` keeps what waits in memory (`spool.store = \"memory\"`): there is nothing on disk"
         );
     }
     let on_disk = |(name, config): (String, SinkConfig)| {
-        let spool = spool_of(&config)?.clone();
+        let spool = config.spool()?.clone();
         let is_wanted = wanted.is_none_or(|wanted| wanted == name) && spool.store == Store::Disk;
         is_wanted.then_some(Target { name, config, spool })
     };

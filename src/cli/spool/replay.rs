@@ -20,7 +20,7 @@ use base::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use sinks::{
-    BuildContext, SinkConfig, SinkReport, Stamp,
+    BuildContext, SinkReport, Stamp,
     delivery::{Backlog as _, DeliveryReading},
     record::Record,
     spool::{Spool, SpoolError, SpoolOptions},
@@ -187,11 +187,7 @@ fn offer_again(mut target: Target, path: &Path, grace: Option<u64>) -> anyhow::R
         say_err(&format!("the spool has no room for {n_without_room} more; they stay in the file for the next time"));
     }
     // What is refused once more goes back where it came from.
-    match &mut target.config {
-        SinkConfig::Kafka(kafka) => kafka.dead_letters = Some(path.to_owned()),
-        SinkConfig::Webhook(webhook) => webhook.dead_letters = Some(path.to_owned()),
-        _ => {}
-    }
+    target.config.put_dead_letters_into(path.to_owned());
     deliver(&target, grace)
 }
 
