@@ -139,7 +139,7 @@ fn dead_letters(folder: &Path) -> Vec<(String, String)> {
     let read = |line| {
         let letter: DeadLetter<'_> = serde_json::from_str(line).expect("a letter");
         let record = wire::decode(letter.record.get()).expect("a record");
-        assert_eq!((letter.sink, letter.key), ("hook", &*record.envelope().stream));
+        assert_eq!((&*letter.sink, &*letter.key), ("hook", &*record.envelope().stream));
         (record.envelope().id.to_string(), letter.reason)
     };
     text.lines().map(read).collect()

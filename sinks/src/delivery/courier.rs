@@ -75,6 +75,8 @@ pub struct Courier<O> {
     moving: bool,
     /// The last event found no room.
     full: bool,
+    /// Room for reports, kept from turn to turn.
+    reports: Vec<Report>,
     /// Refused, but not yet with the dead letters, because the disk refused those.
     unburied: Vec<(u64, String)>,
     /// What the disk refused at the last try: a new event, another step of the backlog, a dead letter.
@@ -135,6 +137,7 @@ impl<O: Outlet> Courier<O> {
             read_bytes: MOST_READ_BYTES,
             moving: false,
             full: false,
+            reports: Vec::new(),
             unburied: Vec::new(),
             append_trouble: None,
             backlog_trouble: None,
@@ -153,15 +156,16 @@ impl<O: Outlet> Courier<O> {
 
     /// One turn: hears what became of records, sends more, lets go of what has settled.
     fn turn(&mut self, patience: Duration) {
-        let mut reports = Vec::new();
+        let mut reports = std::mem::take(&mut self.reports);
         self.outlet.reports(patience, &mut reports);
         self.moving = !reports.is_empty();
         if self.moving || self.flight.n_out() == 0 {
             self.busy = false;
         }
-        for report in reports {
+        for report in reports.drain(..) {
             self.settle(report);
         }
+        self.reports = reports;
         self.bury();
         if self.recalling && self.flight.n_out() == 0 {
             self.recalling = false;

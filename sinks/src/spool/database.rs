@@ -282,13 +282,14 @@ pub(super) fn state(db: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
 /// Writes the row of `state`.
 pub(super) fn set_state(db: &Connection, first: u64, next: u64) -> rusqlite::Result<()> {
     let crc = crc_of(&[first, next]);
-    db.execute("INSERT OR REPLACE INTO state VALUES (0, ?1, ?2, ?3)", params![signed(first), signed(next), crc])?;
+    let mut replace = db.prepare_cached("INSERT OR REPLACE INTO state VALUES (0, ?1, ?2, ?3)")?;
+    replace.execute(params![signed(first), signed(next), crc])?;
     Ok(())
 }
 
 /// Writes a block.
 pub(super) fn insert(db: &Connection, block: &Block, data: &[u8]) -> rusqlite::Result<()> {
-    let mut insert = db.prepare("INSERT INTO blocks VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut insert = db.prepare_cached("INSERT INTO blocks VALUES (?1, ?2, ?3, ?4, ?5)")?;
     insert.execute(params![signed(block.first), signed(block.n_entries), signed(block.n_bytes), block.crc(), data])?;
     Ok(())
 }
@@ -299,7 +300,7 @@ pub(super) fn delete_below(db: &Connection, first: u64, next: u64) -> rusqlite::
         db.execute("DELETE FROM blocks", [])?;
     } else {
         const DELETE: &str = "DELETE FROM blocks WHERE first < (SELECT max(first) FROM blocks WHERE first <= ?1)";
-        db.execute(DELETE, [signed(first)])?;
+        db.prepare_cached(DELETE)?.execute([signed(first)])?;
     }
     set_state(db, first, next)
 }

@@ -51,7 +51,7 @@ const BLOCK_BYTES: u64 = 256 * 1024;
 /// Larger entries are refused as if the spool were full: SQLite keeps no row over 10^9 bytes.
 const LARGEST_ENTRY: usize = 512 * 1024 * 1024;
 /// The WAL is moved into the database when it has grown so far, or less in a small spool.
-const WAL_BYTES: u64 = 8 * 1024 * 1024;
+const WAL_BYTES: u64 = 32 * 1024 * 1024;
 /// What was let go is deleted when it is so many blocks, or a good part of the spool...
 const DELETE_BLOCKS: u64 = 64;
 /// ...or so long after the last time.
@@ -232,8 +232,9 @@ impl Spool {
         let mut attempt = |db: &Connection| {
             let roll_back = || if db.is_autocommit() { Ok(()) } else { db.execute_batch("ROLLBACK") };
             // One that could not be rolled back before must not be taken for damage.
-            let begun = roll_back().and_then(|()| db.execute_batch("BEGIN IMMEDIATE"));
-            let outcome = begun.and_then(|()| change(db)).and_then(|()| db.execute_batch("COMMIT"));
+            let run = |statement: &str| db.prepare_cached(statement)?.execute([]).map(drop);
+            let begun = roll_back().and_then(|()| run("BEGIN IMMEDIATE"));
+            let outcome = begun.and_then(|()| change(db)).and_then(|()| run("COMMIT"));
             if outcome.is_err() {
                 let _the_first_error_is_told = roll_back();
             }

@@ -195,7 +195,7 @@ fn insert(db: &Connection, blocks: &[Block], entries: &[Vec<u8>], data: &mut Vec
 /// Reads the rows of a run from the one that holds `number` on, as far as they can be read.
 fn load_run(db: &Connection, number: u64, run: Block, window: &mut Window) -> rusqlite::Result<()> {
     window.restart(number);
-    let mut query = db.prepare(&format!(
+    let mut query = db.prepare_cached(&format!(
         "SELECT {}, data FROM blocks \
          WHERE first >= (SELECT max(first) FROM blocks WHERE first <= ?1) AND first < ?2 ORDER BY first",
         database::COLUMNS
