@@ -11,7 +11,7 @@ export PATH := $(HOME)/.cargo/bin:$(CACHE)/bin:$(CACHE)/lint-venv/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/debug/eyewitness
 SECS ?=
 NAME ?=
-.PHONY: help setup setup-test setup-lint model build demo test test-chaos bench lint fmt docs release
+.PHONY: fuzz help setup setup-test setup-lint model build demo test test-chaos bench lint fmt docs release
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ test: setup-test ## every test, against real parts
 test-chaos: setup-test ## long faults against a real Kafka, and a table of what arrived (about 15 minutes)
 	@echo "[test-chaos] building; then one fault after the other"
 	@EYEWITNESS_CHAOS=long cargo test --locked --test main -- --test-threads=1 chaos::
+
+fuzz: setup ## fuzz the files of a spool and its records, FUZZ_SECS=120 each (wants a nightly toolchain)
+	@command -v cargo-fuzz >/dev/null || cargo install --quiet --locked --version 0.13.2 cargo-fuzz
+	@cd fuzz && for target in spool record; do echo "[fuzz] $$target"; \
+	  CARGO_TARGET_DIR="$(CACHE)/fuzz-target" cargo +nightly fuzz run --fuzz-dir . $$target -- \
+	  -max_total_time=$(or $(FUZZ_SECS),120) -max_len=65536; done
 
 bench: build ## CPU, memory, delays, errors: pictures, speech, delivery, next to their peers where those are
 	@tools/bench/bench.py "$(BIN)" $(BENCH_ARGS)

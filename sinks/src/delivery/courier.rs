@@ -193,11 +193,17 @@ impl<O: Outlet> Courier<O> {
         if !self.flight.arrived(number, is_settled) {
             return;
         }
+        // Pushed out of a full spool while it was on its way, and counted as dropped.
+        let is_pushed_out = number < self.backlog.reading().first;
         match fate {
             Fate::Delivered => {
                 self.account.n_delivered += 1;
+                if is_pushed_out {
+                    self.account.n_dropped = self.account.n_dropped.saturating_sub(1);
+                }
                 self.pause = FIRST_PAUSE;
             }
+            Fate::Refused(_) if is_pushed_out => {}
             Fate::Refused(reason) => self.unburied.push((number, reason)),
             Fate::Again(reason) => {
                 if !self.recalling {
@@ -205,10 +211,8 @@ impl<O: Outlet> Courier<O> {
                     self.recalling = true;
                     self.outlet.recall();
                 }
-                if number < self.backlog.reading().first {
-                    // It was pushed out of a full spool while it was on its way.
+                if is_pushed_out {
                     self.flight.gone(number + 1);
-                    self.account.n_dropped += 1;
                 }
             }
         }
@@ -312,7 +316,8 @@ impl<O: Outlet> Courier<O> {
 
     /// Accepted, and not settled.
     fn n_waiting(&self) -> u64 {
-        self.backlog.reading().next.saturating_sub(self.flight.first())
+        let reading = self.backlog.reading();
+        reading.next.saturating_sub(self.flight.first().max(reading.first))
     }
 
     fn note_backlog(&mut self, outcome: Result<(), BacklogError>) {
@@ -398,8 +403,8 @@ impl<O: Outlet> Courier<O> {
         backlog.make_room(n_bytes + losses::NOTICE_BYTES, &mut |gone| {
             lost = losses::Losses::new(&name);
             for entry in gone {
-                // What is on its way may still arrive, and what has settled is not lost.
-                if !flight.is_out(entry.number) && !flight.is_settled(entry.number) {
+                // What has settled is not lost. What is on its way may still arrive; until then it counts as dropped.
+                if !flight.is_settled(entry.number) {
                     lost.add(&entry);
                 }
             }
@@ -409,7 +414,9 @@ impl<O: Outlet> Courier<O> {
         self.account.n_dropped += lost.n_records();
         let n_dropped = self.account.n_dropped;
         let n_now = lost.n_records();
-        tracing::error!(sink = self.name, n_now, n_dropped, "the spool is full: the oldest events are dropped");
+        if n_now > 0 {
+            tracing::error!(sink = self.name, n_now, n_dropped, "the spool is full: the oldest events are dropped");
+        }
         self.full = true;
         self.backlog.append(entries)
     }

@@ -108,11 +108,6 @@ impl Flight {
         self.next = self.first;
     }
 
-    /// Whether `number` was sent and its fate is not known.
-    pub(super) fn is_out(&mut self, number: u64) -> bool {
-        self.slot(number) == Some(&mut Slot::Out)
-    }
-
     /// The backlog has let go of everything below `number`: what of it is not on its way never will be.
     pub(super) fn gone(&mut self, number: u64) {
         let end = self.first + self.slots.len() as u64;

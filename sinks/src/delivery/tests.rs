@@ -218,10 +218,11 @@ proptest! {
         let world = world.lock();
         let n_frames_arrived = world.arrived.iter().filter(|id| id.contains("-detections-")).count() as u64;
         let n_told: u64 = world.notices.iter().sum();
-        prop_assert_eq!(n_told, report.n_dropped);
+        // What was on its way when it was pushed out is told as dropped, although it arrived.
+        prop_assert!((report.n_dropped..=report.n_dropped + on_the_way as u64).contains(&n_told));
         let n_gaps = world.arrived.iter().filter(|id| id.contains("-gap-far-")).count();
         prop_assert_eq!(n_frames_arrived + report.n_dropped, n_frames);
-        prop_assert_eq!(n_gaps > 0, report.n_dropped > 0);
+        prop_assert_eq!(n_gaps > 0, n_told > 0);
         prop_assert_eq!(report.error.is_some(), report.n_dropped > 0);
     }
 }

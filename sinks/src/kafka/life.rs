@@ -61,7 +61,7 @@ impl Kafka {
         let mut account = self.shared.account.lock();
         account.n_reported = 0;
         account.fatal = false;
-        account.batch_too_large = false;
+        account.batch_refused = false;
         Ok(())
     }
 
@@ -101,16 +101,16 @@ impl Kafka {
 
     /// Acts on what was heard: replaces a client that gave up, makes topics that are gone.
     pub(super) fn act(&mut self) {
-        let (fatal, batch_too_large, missing, refused) = {
+        let (fatal, batch_refused, missing, refused) = {
             let mut account = self.shared.account.lock();
             let refused = match &account.trouble {
                 Some((code, trouble)) if is_about_credentials(*code) => Some(trouble.clone()),
                 _ => None,
             };
-            (account.fatal, account.batch_too_large, std::mem::take(&mut account.missing), refused)
+            (account.fatal, account.batch_refused, std::mem::take(&mut account.missing), refused)
         };
         self.keeper.look((0..N_TOPICS).filter(|at| missing[*at]));
-        if batch_too_large && self.mode == Mode::Batches {
+        if batch_refused && self.mode == Mode::Batches {
             self.mode = Mode::OneByOne;
             self.one_by_one_to = self.highest;
         }

@@ -77,8 +77,8 @@ pub(super) struct Account {
     pub(super) stuck: Option<Stuck>,
     /// Topics of records that came back because there is no such topic or partition.
     pub(super) missing: [bool; N_TOPICS],
-    /// A batch was larger than its topic allows.
-    pub(super) batch_too_large: bool,
+    /// A batch was refused for the sake of a record in it.
+    pub(super) batch_refused: bool,
 }
 
 /// A record that does not get through.
@@ -116,7 +116,7 @@ impl Shared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Batches,
-    /// Every record in a request of its own, one request at a time: to find the one that is too large.
+    /// Every record in a request of its own, one request at a time: to find the one that is refused.
     OneByOne,
 }
 
@@ -148,11 +148,16 @@ impl Reports {
                          `max.message.bytes`"
                     ));
                 }
-                account.batch_too_large = true;
+                account.batch_refused = true;
                 Fate::Again(cause)
             }
             // The broker looked at the record itself and does not take it.
-            Some(Code::InvalidRecord) => Fate::Refused(cause),
+            Some(Code::InvalidRecord) if self.mode == Mode::OneByOne => Fate::Refused(cause),
+            // In a batch it may be said of records that were refused for another one's sake, or for their time.
+            Some(Code::InvalidRecord) => {
+                account.batch_refused = true;
+                Fate::Again(cause)
+            }
             Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
                 account.missing[topic] = true;
                 Fate::Again(cause)

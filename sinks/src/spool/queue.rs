@@ -25,12 +25,18 @@ impl Backlog for Spool {
             let deletes = (is_tight && self.first > self.saved_first) || self.is_deletion_due();
             let (first, next) = (self.first, self.next);
             let mut data = Vec::new();
-            self.write("append to", &mut |db| {
+            let mut written = self.write("append to", &mut |db| {
                 if deletes {
                     database::delete_below(db, first, next)?;
                 }
                 insert(db, &blocks, entries, &mut data)
-            })?;
+            });
+            if first == next && written.as_ref().is_err_and(SpoolError::is_disk_full) {
+                // Nothing waits, and yet the files hold all of the disk: new ones are as good, and small.
+                self.begin_anew()?;
+                written = self.write("append to", &mut |db| insert(db, &blocks, entries, &mut data));
+            }
+            written?;
             if deletes {
                 self.deleted();
             }

@@ -205,17 +205,17 @@ fn an_emptied_file_is_made_small_again() {
     let bench = Bench::new(256 << 20, Durability::Os);
     let mut spool = bench.open();
     let size = || database::n_bytes_of(&bench.path().join("spool.db"));
-    for k in 0..20 {
+    for k in 0..40 {
         spool.append(&entries(k * 10, 10, 300_000)).expect("room");
     }
     assert!(size() > WORTH_SHRINKING);
     bench.clock.advance(DELETE_AFTER);
-    spool.trim(200).expect("trims");
+    spool.trim(400).expect("trims");
     assert!(size() < 1 << 20, "{}", size());
-    spool.append(&entries(200, 1, 300_000)).expect("room");
-    assert_eq!(read_all(&mut spool, 0), kept(200, &entries(200, 1, 300_000)));
+    spool.append(&entries(400, 1, 300_000)).expect("room");
+    assert_eq!(read_all(&mut spool, 0), kept(400, &entries(400, 1, 300_000)));
     drop(spool);
-    assert_eq!(read_all(&mut bench.open(), 0), kept(200, &entries(200, 1, 300_000)));
+    assert_eq!(read_all(&mut bench.open(), 0), kept(400, &entries(400, 1, 300_000)));
 }
 
 #[test]
