@@ -61,7 +61,9 @@ pub(crate) fn connect(brokers: &str, group: &str, prefix: &str, properties: Opti
     let topics = TOPICS.map(|topic| format!("{prefix}.{topic}"));
     consumer.subscribe(&topics.each_ref().map(String::as_str))?;
     if let Err(error) = consumer.fetch_metadata(None, Duration::from_secs(10)) {
-        consumer.poll(Duration::ZERO); // lets the teller say why
+        for _ in 0..5 {
+            consumer.poll(Duration::from_millis(100)); // lets the teller say why
+        }
         bail!("no broker at {brokers} lets us in: {error}");
     }
     Ok(consumer)
