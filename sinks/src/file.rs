@@ -159,7 +159,7 @@ impl Open {
         let mut n_bytes = 0;
         let mut born = context.clock.wall();
         if regular {
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(SinkError::Locked { path: path.clone() }),
                 // Some network file systems know no locks: then nobody else has one either.
@@ -199,6 +199,22 @@ impl Open {
     fn is_moved_from(&self, path: &Path) -> bool {
         self.regular && !path.exists()
     }
+}
+
+/// How often, and after which pause each time, a lock is tried that somebody else holds.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Locks a file for this process alone. Somebody who only asks whether it is in use holds it for a moment, and so does a
+/// child of this process that has not yet become another program.
+pub(crate) fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    file.try_lock()
 }
 
 /// Refuses a path that ends in no file's name.

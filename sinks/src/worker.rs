@@ -29,6 +29,8 @@ use crate::{
 const BATCH: usize = 512;
 /// Wait before an event that was refused for now is offered again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Not even without any grace period is the next try made at once.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// A thread that has not ended so long after its grace period never will.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(2);
 /// While an outage lasts, it is told again after this long.
@@ -267,7 +269,7 @@ impl Worker {
                     if self.control.is_over() {
                         return (n_done, Some(Cut::OutOfTime));
                     }
-                    self.work_for(RETRY_AFTER.min(self.control.grace_left()));
+                    self.work_for(RETRY_AFTER.min(self.control.grace_left()).max(LEAST_PAUSE));
                 }
                 Err(error) => {
                     let event = &events[n_done];

@@ -65,6 +65,8 @@ pub struct Courier<O> {
     /// A record came back: everything on its way is called back, and then sent again in order.
     recalling: bool,
     pause: Duration,
+    /// The oldest that came back: until it has settled, the pauses grow.
+    came_back: Option<u64>,
     /// On the monotonic clock: not before.
     send_after: Duration,
     /// The outlet took no more at the last try.
@@ -81,7 +83,8 @@ pub struct Courier<O> {
     unburied: Vec<(u64, String)>,
     /// What the disk refused at the last try: a new event, another step of the backlog, a dead letter.
     append_trouble: Option<String>,
-    backlog_trouble: Option<String>,
+    read_trouble: Option<String>,
+    trim_trouble: Option<String>,
     letters_trouble: Option<String>,
     account: Account,
     herald: Herald,
@@ -132,6 +135,7 @@ impl<O: Outlet> Courier<O> {
             flight: Flight::from(reading.first),
             recalling: false,
             pause: FIRST_PAUSE,
+            came_back: None,
             send_after: Duration::ZERO,
             busy: false,
             read_bytes: MOST_READ_BYTES,
@@ -140,7 +144,8 @@ impl<O: Outlet> Courier<O> {
             reports: Vec::new(),
             unburied: Vec::new(),
             append_trouble: None,
-            backlog_trouble: None,
+            read_trouble: None,
+            trim_trouble: None,
             letters_trouble: None,
             account: Account::default(),
             herald: Herald::new(name),
@@ -181,7 +186,7 @@ impl<O: Outlet> Courier<O> {
         // A record that waits to be buried must stay.
         let settled = self.unburied.iter().map(|(number, _)| *number).min().unwrap_or(u64::MAX);
         let outcome = self.backlog.trim(self.flight.first().min(settled));
-        self.note_backlog(outcome);
+        self.trim_trouble = outcome.err().map(|error| error.to_string());
         let (now, trouble, n_waiting) = (self.now(), self.trouble(), self.n_waiting());
         self.herald.trouble(now, trouble, n_waiting);
         self.write_meter();
@@ -201,11 +206,15 @@ impl<O: Outlet> Courier<O> {
                 if is_pushed_out {
                     self.account.n_dropped = self.account.n_dropped.saturating_sub(1);
                 }
-                self.pause = FIRST_PAUSE;
+                if self.came_back.is_none_or(|oldest| self.flight.first() > oldest) {
+                    self.came_back = None;
+                    self.pause = FIRST_PAUSE;
+                }
             }
             Fate::Refused(_) if is_pushed_out => {}
             Fate::Refused(reason) => self.unburied.push((number, reason)),
             Fate::Again(reason) => {
+                self.came_back = Some(self.came_back.map_or(number, |oldest| oldest.min(number)));
                 if !self.recalling {
                     tracing::debug!(sink = self.name, number, reason, "a record came back; it is sent again");
                     self.recalling = true;
@@ -221,7 +230,9 @@ impl<O: Outlet> Courier<O> {
     fn send(&mut self) {
         let end = self.backlog.reading().next;
         let mut n_missing = 0;
-        while !self.busy && self.flight.next() < end {
+        self.read_trouble = None;
+        // Whoever cannot put refused records aside sends no more: those that wait for it are held in memory.
+        while !self.busy && self.letters_trouble.is_none() && self.flight.next() < end {
             let Self { backlog, outlet, flight, unburied, busy, .. } = self;
             let from = flight.next();
             let mut n_bytes_sent = 0;
@@ -253,9 +264,8 @@ impl<O: Outlet> Courier<O> {
                 true => (2 * n_bytes_sent).clamp(LEAST_READ_BYTES, MOST_READ_BYTES),
                 false => (2 * self.read_bytes).min(MOST_READ_BYTES),
             };
-            let is_ok = outcome.is_ok();
-            self.note_backlog(outcome);
-            if !is_ok {
+            if let Err(error) = outcome {
+                self.read_trouble = Some(error.to_string());
                 break;
             }
             if !self.busy && self.flight.next() == from {
@@ -274,7 +284,8 @@ impl<O: Outlet> Courier<O> {
     /// Puts refused records aside, and counts them.
     fn bury(&mut self) {
         self.letters_trouble = None;
-        for (number, reason) in std::mem::take(&mut self.unburied) {
+        let mut unburied = std::mem::take(&mut self.unburied).into_iter();
+        for (number, reason) in unburied.by_ref() {
             match self.put_aside(number, &reason) {
                 Ok(()) => {
                     self.account.n_failed += 1;
@@ -283,9 +294,11 @@ impl<O: Outlet> Courier<O> {
                 Err(error) => {
                     self.letters_trouble = Some(error.to_string());
                     self.unburied.push((number, reason));
+                    break;
                 }
             }
         }
+        self.unburied.extend(unburied);
     }
 
     fn put_aside(&mut self, number: u64, reason: &str) -> Result<(), SinkError> {
@@ -317,16 +330,15 @@ impl<O: Outlet> Courier<O> {
     /// Accepted, and not settled.
     fn n_waiting(&self) -> u64 {
         let reading = self.backlog.reading();
-        reading.next.saturating_sub(self.flight.first().max(reading.first))
-    }
-
-    fn note_backlog(&mut self, outcome: Result<(), BacklogError>) {
-        self.backlog_trouble = outcome.err().map(|error| error.to_string());
+        let first = self.flight.first().max(reading.first);
+        // Refused, but not yet put aside: those wait as well.
+        let n_unburied = self.unburied.iter().filter(|(number, _)| (reading.first..first).contains(number)).count();
+        reading.next.saturating_sub(first) + n_unburied as u64
     }
 
     /// What stands in the way of delivery; none while all is well.
     fn trouble(&self) -> Option<String> {
-        let of_disk = [&self.append_trouble, &self.letters_trouble, &self.backlog_trouble];
+        let of_disk = [&self.append_trouble, &self.letters_trouble, &self.read_trouble, &self.trim_trouble];
         self.outlet.trouble().or_else(|| of_disk.into_iter().flatten().next().cloned())
     }
 
@@ -375,17 +387,23 @@ impl<O: Outlet> Courier<O> {
                     return (n, Ok(()));
                 }
                 Err(BacklogError::Full { .. }) if n > 1 && self.when_full == WhenSpoolFull::Block => n /= 2,
+                Err(BacklogError::Full { max_bytes, .. })
+                    if n == 1 && entries[0].len() as u64 + losses::NOTICE_BYTES >= max_bytes =>
+                {
+                    let problem = format!("an event of {} bytes never fits: raise it", entries[0].len());
+                    return (0, Err(SinkError::config("spool.max_bytes", problem)));
+                }
                 Err(BacklogError::Full { n_bytes, max_bytes }) if self.when_full == WhenSpoolFull::Block => {
                     self.full = true;
                     let cause = self.trouble().unwrap_or_else(|| "the far end is slower than events come".into());
                     return (0, Err(SinkError::SpoolFull { n_bytes, max_bytes, cause }));
                 }
-                Err(BacklogError::Full { .. }) => {
-                    if let Err(error) = self.drop_oldest(&entries[..n]) {
-                        return (0, Err(error.into()));
-                    }
-                    return (n, Ok(()));
-                }
+                Err(BacklogError::Full { .. }) => match self.drop_oldest(&entries[..n]) {
+                    Ok(()) => return (n, Ok(())),
+                    // More at once than may be kept at all.
+                    Err(BacklogError::Full { .. }) if n > 1 => n /= 2,
+                    Err(error) => return (0, Err(error.into())),
+                },
                 Err(error @ BacklogError::Io(_)) => {
                     self.append_trouble = Some(error.to_string());
                     return (0, Err(error.into()));
@@ -488,7 +506,9 @@ impl<O: Outlet> Sink for Courier<O> {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let n_waiting = self.n_waiting();
+        // What arrived although an earlier one has not is not waited for.
+        let n_ahead = self.flight.n_settled_from(self.backlog.reading().first);
+        let n_waiting = self.n_waiting().saturating_sub(n_ahead);
         let cause = self.trouble().or_else(|| self.account.last_failure.clone());
         let cause = cause.unwrap_or_else(|| "the far end did not acknowledge them in time".into());
         let n_left = if self.store == Store::Memory { n_waiting } else { 0 };

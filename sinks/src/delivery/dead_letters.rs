@@ -73,12 +73,20 @@ impl DeadLetters {
         let mut line = serde_json::to_vec(&letter).map_err(|cause| fail(&self.path, io::Error::other(cause)))?;
         line.push(b'\n');
         let before = self.file.metadata().map_err(|cause| fail(&self.path, cause))?.len();
-        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all(&line).and_then(|()| sync(&self.file));
         written.map_err(|cause| {
             // Half a line must not stay: the next one would be glued to it.
             let _half_a_line_is_ended_at_the_next_start = self.file.set_len(before);
             fail(&self.path, cause)
         })
+    }
+}
+
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_data() {
+        // A special file, such as /dev/null, has nothing to bring to a disk.
+        Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        outcome => outcome,
     }
 }
 

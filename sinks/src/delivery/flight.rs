@@ -82,6 +82,12 @@ impl Flight {
         self.next = number + 1;
     }
 
+    /// How many from `number` on have settled, although an earlier one has not.
+    pub(super) fn n_settled_from(&self, number: u64) -> u64 {
+        let skip = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.slots.iter().skip(skip).filter(|slot| **slot == Slot::Settled).count() as u64
+    }
+
     /// Whether `number` was on its way; it no longer is.
     pub(super) fn arrived(&mut self, number: u64, settled: bool) -> bool {
         let Some(slot) = self.slot(number) else { return false };

@@ -48,24 +48,30 @@ impl Backlog for Memory {
     }
 
     fn make_room(&mut self, n_bytes: u64, notice: Notice<'_>) -> Result<(), BacklogError> {
-        let wanted = n_bytes.max(self.max_bytes / 20);
-        let mut n_freed = self.max_bytes - self.n_bytes;
-        let n_gone = self
-            .entries
-            .iter()
-            .take_while(|entry| {
-                let goes = n_freed < wanted;
-                n_freed += entry.len() as u64;
-                goes
-            })
-            .count();
-        let mut gone = (self.first..)
-            .zip(self.entries.iter().take(n_gone))
-            .map(|(number, bytes)| Entry { number, bytes: Some(bytes) });
-        let notes = notice(&mut gone);
-        if n_freed < n_bytes {
-            return Err(self.full());
-        }
+        let mut wanted = n_bytes.max(self.max_bytes / 20);
+        let (n_gone, notes) = loop {
+            let mut n_free = self.max_bytes.saturating_sub(self.n_bytes);
+            let mut n_gone = 0;
+            for entry in &self.entries {
+                if n_free >= wanted {
+                    break;
+                }
+                n_free += entry.len() as u64;
+                n_gone += 1;
+            }
+            let going = self.entries.iter().take(n_gone);
+            let notes =
+                notice(&mut (self.first..).zip(going).map(|(number, bytes)| Entry { number, bytes: Some(bytes) }));
+            // The notices need room as well.
+            let n_needed = n_bytes + n_bytes_of(&notes);
+            if n_free >= n_needed {
+                break (n_gone, notes);
+            }
+            if n_gone == self.entries.len() {
+                return Err(self.full());
+            }
+            wanted = n_needed.max(wanted * 2);
+        };
         for _ in 0..n_gone {
             self.pop();
         }

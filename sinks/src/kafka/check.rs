@@ -44,7 +44,7 @@ const IN_FLIGHT: [&str; 2] = ["max.in.flight", "max.in.flight.requests.per.conne
 
 /// Whether a property's value must never be shown.
 pub(super) fn is_secret(key: &str) -> bool {
-    ["password", "secret", ".key.pem", "oauthbearer.config", "jaas"].iter().any(|part| key.contains(part))
+    ["password", "passphrase", "secret", ".key.pem", "oauthbearer.config", "jaas"].iter().any(|part| key.contains(part))
 }
 
 impl KafkaConfig {

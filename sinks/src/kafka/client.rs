@@ -148,7 +148,7 @@ impl KafkaConfig {
             .set("compression.type", self.compression.as_str())
             .set("linger.ms", self.linger_ms.to_string())
             .set("queue.buffering.max.messages", self.in_flight_records.to_string())
-            .set("queue.buffering.max.kbytes", (self.in_flight_bytes.get() / 1024).max(1).to_string())
+            .set("queue.buffering.max.kbytes", self.in_flight_bytes.get().div_ceil(1024).to_string())
             .set("message.max.bytes", (self.max_record_bytes + HEADROOM_BYTES).to_string());
     }
 

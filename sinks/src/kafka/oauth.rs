@@ -124,7 +124,8 @@ impl Tokens {
                 self.secrets.add(&token.text);
                 // The client asks for the next one after four fifths of its life; then there shall be a newer one.
                 let life_ms = u64::try_from(token.expires_ms - now_ms).unwrap_or(0);
-                Duration::from_millis(life_ms * 7 / 10).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600))
+                Duration::from_millis((life_ms / 10).saturating_mul(7))
+                    .clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600))
             }
             Err(problem) => {
                 let problem = self.secrets.scrub(problem);

@@ -8,7 +8,6 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use base::time::Clock;
@@ -21,13 +20,10 @@ use super::{
     index::Index,
     salvage::{self, Saved},
 };
-use crate::delivery::Durability;
+use crate::{delivery::Durability, file::try_lock};
 
 /// Name of the database in its directory.
 pub(super) const DATABASE: &str = "spool.db";
-
-const LOCK_TRIES: u32 = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a spool had to give up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,16 +80,7 @@ impl Files {
         let path = directory.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(error::io("open", &path))?;
-        let mut locked = lock.try_lock();
-        for _ in 0..LOCK_TRIES {
-            // Somebody who only asks whether it is in use holds it for a moment.
-            if !matches!(locked, Err(TryLockError::WouldBlock)) {
-                break;
-            }
-            std::thread::sleep(LOCK_PAUSE);
-            locked = lock.try_lock();
-        }
-        match locked {
+        match try_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse { directory: directory.to_owned() }),
             Err(TryLockError::Error(cause)) => return Err(error::io("lock", &path)(cause)),
@@ -177,7 +164,9 @@ impl Files {
         let saved = database::create(&self.new_one(), |new| {
             let saved = self.salvage(new, known)?;
             if saved.is_none() {
-                database::set_state(new, 0, 0).map_err(error::database("write", &self.new_one()))?;
+                // Whoever has it open goes on with its numbers.
+                let next = known.map_or(0, |(_, next)| next);
+                database::set_state(new, next, next).map_err(error::database("write", &self.new_one()))?;
             }
             Ok(saved)
         })?;

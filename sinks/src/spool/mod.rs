@@ -201,7 +201,9 @@ impl Spool {
     }
 
     fn take_up(&mut self, open: Open) -> Connection {
-        let Open { db, index, first, next: _, damage } = open;
+        let Open { db, index, first, next, damage } = open;
+        // A commit that was told as failed may be there after all.
+        self.next = self.next.max(next);
         self.index = index;
         self.index.pop_below(self.first);
         self.saved_first = first;

@@ -50,8 +50,8 @@ pub(super) struct Moved {
 }
 
 /// The bytes that a spool keeps of a line.
-fn entry(line: &str, now_ms: u64) -> Option<Vec<u8>> {
-    let letter: Letter = serde_json::from_str(line).ok()?;
+fn entry(line: &[u8], now_ms: u64) -> Option<Vec<u8>> {
+    let letter: Letter = serde_json::from_slice(line).ok()?;
     let envelope: Envelope = serde_json::from_str(letter.record.get()).ok()?;
     let record = Record {
         kind: &envelope.kind,
@@ -70,9 +70,10 @@ fn entry(line: &str, now_ms: u64) -> Option<Vec<u8>> {
 /// Moves the letters of a file into a spool. They are in the spool before they leave the file: a crash in between makes
 /// duplicates with equal ids, and loses nothing.
 pub(super) fn into_spool(path: &Path, spool: &mut dyn Backlog, now_ms: u64) -> anyhow::Result<Moved> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines: Vec<(&str, Option<Vec<u8>>)> =
-        text.lines().filter(|line| !line.trim().is_empty()).map(|line| (line, entry(line, now_ms))).collect();
+    // Bytes: a line that was torn need not be text.
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let lines: Vec<(&[u8], Option<Vec<u8>>)> = lines.map(|line| (line, entry(line, now_ms))).collect();
     let entries: Vec<Vec<u8>> = lines.iter().filter_map(|(_, entry)| entry.clone()).collect();
     let mut n_moved = 0;
     while n_moved < entries.len() {
@@ -83,13 +84,13 @@ pub(super) fn into_spool(path: &Path, spool: &mut dyn Backlog, now_ms: u64) -> a
         }
     }
     let mut n_to_leave_out = n_moved;
-    let mut left = String::new();
+    let mut left = Vec::new();
     for (line, entry) in &lines {
         if entry.is_some() && n_to_leave_out > 0 {
             n_to_leave_out -= 1;
         } else {
-            left += line;
-            left.push('\n');
+            left.extend_from_slice(line);
+            left.push(b'\n');
         }
     }
     if n_moved > 0 {
@@ -117,12 +118,12 @@ fn append(spool: &mut dyn Backlog, entries: &[Vec<u8>]) -> Result<usize, Backlog
 }
 
 /// The whole new content, or the old one, whatever happens.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
     let mut file = File::create(&new)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(text)?;
     file.set_permissions(fs::metadata(path)?.permissions())?;
     file.sync_all()?;
     fs::rename(&new, path)?;

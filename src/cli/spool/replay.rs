@@ -21,7 +21,7 @@ use base::{
 use indicatif::{ProgressBar, ProgressStyle};
 use sinks::{
     BuildContext, SinkReport, Stamp,
-    delivery::{Backlog as _, DeliveryReading},
+    delivery::{Backlog as _, DeliveryReading, Durability},
     record::Record,
     spool::{Spool, SpoolError, SpoolOptions},
 };
@@ -156,11 +156,15 @@ fn deliver(target: &Target, grace: Option<u64>) -> anyhow::Result<ExitCode> {
     let SinkReport { n_published, n_failed, n_waiting, error, .. } = handle.join();
     progress.end();
     say(&format!("{name}: {n_published} delivered, {n_failed} refused, {n_waiting} still waiting"));
+    let has_failed = error.is_some();
     if let Some(error) = error {
         say_err(&format!("error: sink `{name}`: {error}"));
     }
     if n_failed > 0 {
         return Ok(ExitCode::from(EXIT_UNDELIVERED));
+    }
+    if has_failed && n_waiting == 0 {
+        return Ok(ExitCode::from(EXIT_FAILED));
     }
     if n_waiting > 0 {
         let trouble = trouble.map_or(String::new(), |trouble| format!(" ({trouble})"));
@@ -175,6 +179,8 @@ fn offer_again(mut target: Target, path: &Path, grace: Option<u64>) -> anyhow::R
     let now_ms = u64::try_from(clock.wall().as_millisecond()).unwrap_or(0);
     // A wrong path must not leave an empty spool behind.
     File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    // They leave a file that reached the disk: in the spool they must be as safe before that.
+    target.spool.durability = Durability::Disk;
     let mut spool = open(&target, clock)?;
     let moved = letters::into_spool(path, &mut spool, now_ms)?;
     spool.close()?;
