@@ -71,6 +71,12 @@ pub enum Durability {
     Disk,
 }
 
+/// What is in a file that the configuration names under `key`, such as a password.
+pub(crate) fn text_of_file(key: &str, path: &Path) -> Result<String, SinkError> {
+    std::fs::read_to_string(path)
+        .map_err(|cause| SinkError::config(key, format!("cannot read {}: {cause}", path.display())))
+}
+
 const LEAST_BYTES: u64 = 1024 * 1024;
 const DISK_BYTES: u64 = 1024 * 1024 * 1024;
 const MEMORY_BYTES: u64 = 64 * 1024 * 1024;

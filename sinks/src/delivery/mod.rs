@@ -20,6 +20,7 @@ mod losses;
 mod memory;
 mod meter;
 
+pub(crate) use config::text_of_file;
 pub use config::{Durability, SpoolConfig, Store, WhenSpoolFull};
 pub use courier::{Courier, CourierOptions};
 pub use dead_letters::{DeadLetter, DeadLetters};

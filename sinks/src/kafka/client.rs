@@ -9,7 +9,7 @@ use super::{
     check::is_secret,
     reports::{Mode, Secrets},
 };
-use crate::SinkError;
+use crate::{SinkError, delivery::text_of_file};
 
 /// A batch of records, in bytes, where nothing says less.
 pub(super) const BATCH_BYTES: u64 = 1_000_000;
@@ -161,12 +161,7 @@ impl KafkaConfig {
             };
         }
         if let Some(path) = &self.password_file {
-            return match std::fs::read_to_string(path) {
-                Ok(text) => Ok(Some(text.trim().to_owned())),
-                Err(cause) => {
-                    Err(SinkError::config("password_file", format!("cannot read {}: {cause}", path.display())))
-                }
-            };
+            return Ok(Some(text_of_file("password_file", path)?.trim().to_owned()));
         }
         Ok(None)
     }

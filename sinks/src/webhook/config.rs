@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::{Secrets, Webhook, sign::Key, target::Target};
 use crate::{
     BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError,
-    delivery::{Courier, CourierOptions, DeadLetters, SpoolConfig},
+    delivery::{Courier, CourierOptions, DeadLetters, SpoolConfig, text_of_file},
     record::KeyBy,
 };
 
@@ -238,7 +238,7 @@ impl WebhookConfig {
         let (key, text) = if let Some(name) = &self.secret_env {
             ("secret_env", from_environment("secret_env", name)?)
         } else if let Some(path) = &self.secret_file {
-            ("secret_file", from_file("secret_file", path)?)
+            ("secret_file", text_of_file("secret_file", path)?)
         } else {
             return Ok((Vec::new(), Vec::new()));
         };
@@ -274,7 +274,7 @@ impl WebhookConfig {
             put("headers", name, value, false)?;
         }
         for (name, path) in &self.header_files {
-            put("header_files", name, from_file(&format!("header_files.{name}"), path)?.trim(), true)?;
+            put("header_files", name, text_of_file(&format!("header_files.{name}"), path)?.trim(), true)?;
         }
         for (name, variable) in &self.header_env {
             put("header_env", name, from_environment(&format!("header_env.{name}"), variable)?.trim(), true)?;
@@ -284,7 +284,7 @@ impl WebhookConfig {
 
     fn certificates(&self) -> Result<Vec<Certificate>, SinkError> {
         let Some(path) = &self.ca_file else { return Ok(Vec::new()) };
-        let pem = from_file("ca_file", path)?;
+        let pem = text_of_file("ca_file", path)?;
         match Certificate::from_pem_bundle(pem.as_bytes()) {
             Ok(certificates) if !certificates.is_empty() => Ok(certificates),
             _ => Err(SinkError::config("ca_file", format!("{} holds no certificate in PEM form", path.display()))),
@@ -295,11 +295,6 @@ impl WebhookConfig {
 fn from_environment(key: &str, name: &str) -> Result<String, SinkError> {
     std::env::var(name)
         .map_err(|_| SinkError::config(key, format!("the environment has no variable `{name}` with text in it")))
-}
-
-fn from_file(key: &str, path: &Path) -> Result<String, SinkError> {
-    std::fs::read_to_string(path)
-        .map_err(|cause| SinkError::config(key, format!("cannot read {}: {cause}", path.display())))
 }
 
 /// The header's name, where it is one that may be set.
