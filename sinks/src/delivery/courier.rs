@@ -445,9 +445,13 @@ impl<O: Outlet> Sink for Courier<O> {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        // What arrived although an earlier one has not is not waited for.
-        let n_ahead = self.flight.n_settled_from(self.backlog.reading().first);
-        let n_waiting = self.n_waiting().saturating_sub(n_ahead);
+        let n_waiting = match self.store {
+            // As the next start finds it: what arrived although an earlier one has not is there, too, and comes again.
+            Store::Disk => self.n_waiting(),
+            Store::Memory => {
+                self.n_waiting().saturating_sub(self.flight.n_settled_from(self.backlog.reading().first))
+            }
+        };
         let cause = self.trouble().or_else(|| self.account.last_failure.clone());
         let cause = cause.unwrap_or_else(|| "the far end did not acknowledge them in time".into());
         let n_left = if self.store == Store::Memory { n_waiting } else { 0 };
