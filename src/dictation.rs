@@ -45,7 +45,7 @@ impl SpeechPort for Dictation {
         let number = self.n_sessions.fetch_add(1, Relaxed);
         let unsupported = |e: &dyn ToString| SpeechRefused::Unsupported(e.to_string());
         let name = StreamName::new(&format!("transcribe-{number}")).map_err(|e| unsupported(&e))?;
-        let info = Arc::new(StreamInfo { name: name.clone(), tags: Default::default() });
+        let info = Arc::new(StreamInfo { name: name.clone(), tags: Default::default(), epoch: None });
         let began = self.clock.wall();
         let session = SessionId::live(began);
         let (mut n_transcripts, mut n_gaps) = (0, 0);

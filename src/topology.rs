@@ -293,7 +293,7 @@ impl House {
     pub fn attach(&mut self, stream: CheckedStream, running: &Running) -> anyhow::Result<()> {
         let profile = stream.profile;
         let models = self.prepare(&profile).with_context(|| format!("stream `{}`", stream.name))?;
-        let info = Arc::new(StreamInfo { name: stream.name, tags: stream.tags });
+        let info = Arc::new(StreamInfo { name: stream.name, tags: stream.tags, epoch: None });
         let (mode, session) = match running {
             Running::Live => (Mode::Live, None),
             Running::Replay { session } => (Mode::Batch, Some(session.clone())),

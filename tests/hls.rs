@@ -246,7 +246,7 @@ fn refusals_tell_why() {
     }
     assert_eq!(get(theatre.address, "/v1/streams/nobody/hls/master.m3u8").status, 404);
     let name = StreamName::new("vp8").unwrap();
-    let info = Arc::new(StreamInfo { name: name.clone(), tags: Default::default() });
+    let info = Arc::new(StreamInfo { name: name.clone(), tags: Default::default(), epoch: None });
     theatre.store.attach(&name, Captions::None);
     let not_yet = get(theatre.address, "/v1/streams/vp8/hls/video.m3u8");
     assert_eq!((not_yet.status, not_yet.header("retry-after")), (503, "1"));
@@ -295,7 +295,7 @@ fn memory_stays_within_its_bounds_over_a_long_time() {
     let store = HlsStore::new(config, SystemClock::new());
     let name = StreamName::new(NAME).unwrap();
     store.attach(&name, EXPECTED);
-    let info = Arc::new(StreamInfo { name: name.clone(), tags: Default::default() });
+    let info = Arc::new(StreamInfo { name: name.clone(), tags: Default::default(), epoch: None });
     let listener =
         Listener { info, store: Arc::clone(&store), cues: None, seen: Mutex::default(), ledger: Ledger::default() };
     // A day of segments, with a lost camera every hour, and captions that nobody settles.

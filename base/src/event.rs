@@ -291,8 +291,11 @@ mod tests {
 
     #[test]
     fn ids_are_deterministic() {
-        let stream =
-            Arc::new(StreamInfo { name: crate::media::StreamName::new("a").expect("name"), tags: Default::default() });
+        let stream = Arc::new(StreamInfo {
+            name: crate::media::StreamName::new("a").expect("name"),
+            tags: Default::default(),
+            epoch: None,
+        });
         let session = SessionId::derived([b"x".as_slice()]);
         let body = || {
             Body::Gap(Gap {

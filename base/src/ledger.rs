@@ -18,12 +18,14 @@ pub enum DropReason {
     InferenceFailed,
     /// We were shutting down.
     Shutdown,
+    /// The worker could not be sure that the stream was still its own.
+    Fenced,
 }
 
 impl DropReason {
     /// All reasons, in reporting order.
-    pub const ALL: [Self; 5] =
-        [Self::Sampling, Self::Superseded, Self::Conversion, Self::InferenceFailed, Self::Shutdown];
+    pub const ALL: [Self; 6] =
+        [Self::Sampling, Self::Superseded, Self::Conversion, Self::InferenceFailed, Self::Shutdown, Self::Fenced];
 
     /// The word used in metrics and summaries.
     pub const fn as_str(self) -> &'static str {
@@ -33,6 +35,7 @@ impl DropReason {
             Self::Conversion => "conversion",
             Self::InferenceFailed => "inference_failed",
             Self::Shutdown => "shutdown",
+            Self::Fenced => "fenced",
         }
     }
 }

@@ -53,6 +53,9 @@ pub struct StreamInfo {
     pub name: StreamName,
     /// Free key-value pairs set by whoever attached it.
     pub tags: BTreeMap<String, String>,
+    /// Number of the lease under which it is analysed: whoever takes the stream over has a greater one, so that late records
+    /// of a worker that has lost it can be told from new ones. None where nobody else could have it.
+    pub epoch: Option<u64>,
 }
 
 /// One uninterrupted connection to a source: 26 characters in ULID's alphabet.
@@ -296,6 +299,10 @@ pub enum GapReason {
     SinkBlocked,
     /// It was analysed, but a full spool had to let go of the records.
     SpoolFull,
+    /// The worker that had the stream was lost.
+    WorkerLost,
+    /// The worker that had the stream was stopped, and nobody else had it meanwhile.
+    WorkerStopped,
 }
 
 impl GapReason {
@@ -310,6 +317,8 @@ impl GapReason {
             Self::SpeechFailed => "speech_failed",
             Self::SinkBlocked => "sink_blocked",
             Self::SpoolFull => "spool_full",
+            Self::WorkerLost => "worker_lost",
+            Self::WorkerStopped => "worker_stopped",
         }
     }
 }

@@ -10,12 +10,12 @@ use base::{
     time::Clock,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{error::IngestError, timeline::Track};
 
 /// How a source is connected to. The address, user and password are in the stream's URL.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceConfig {
     /// How RTSP media is carried: `auto` (TCP first, then UDP), `tcp` or `udp`.
@@ -61,7 +61,7 @@ impl SourceConfig {
 }
 
 /// How RTSP media is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RtspTransport {
     /// TCP first; where that fails, UDP at the next try, and so on in turn.
@@ -74,7 +74,7 @@ pub enum RtspTransport {
 }
 
 /// How the certificate of an encrypted source is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TlsVerify {
     /// It must be signed by an authority that this machine trusts, for the host in the URL.
@@ -86,7 +86,7 @@ pub enum TlsVerify {
 
 /// Waits between tries: `initial_secs`, doubled after each failure up to `max_secs`, each made up to a fifth shorter or
 /// longer by chance so that many streams of one server do not return in the same instant.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reconnect {
     /// Seconds before the first new try.

@@ -129,7 +129,11 @@ pub(crate) const SQUARE: PictureRequest =
 /// Everything of a recording, as fast as it goes.
 pub(crate) fn options(url: &str) -> StreamOptions {
     StreamOptions {
-        info: Arc::new(StreamInfo { name: StreamName::new("test").expect("name"), tags: Default::default() }),
+        info: Arc::new(StreamInfo {
+            name: StreamName::new("test").expect("name"),
+            tags: Default::default(),
+            epoch: None,
+        }),
         url: SourceUrl::parse(url).expect("url"),
         source: SourceConfig::default(),
         sampling: Sampling::All,

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 pub mod captions;
 pub mod console;
+pub mod control;
 pub mod delivery;
 mod error;
 pub mod file;

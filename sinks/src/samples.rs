@@ -16,7 +16,7 @@ use base::{
 /// A stream with a tag.
 pub(crate) fn stream(name: &str) -> Arc<StreamInfo> {
     let tags = [("site".to_owned(), "north".to_owned())].into();
-    Arc::new(StreamInfo { name: StreamName::new(name).expect("stream name"), tags })
+    Arc::new(StreamInfo { name: StreamName::new(name).expect("stream name"), tags, epoch: None })
 }
 
 /// Frame `number` of a stream at 10 frames a second; `seen` is classes with their tracks.

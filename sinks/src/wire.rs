@@ -21,7 +21,7 @@ mod speech;
 pub use speech::{CaptionRecord, TranscriptRecord, WordRecord};
 
 /// Version of this wire format, in every record: `major.minor`. The minor grows when fields are added.
-pub const SPEC_VERSION: &str = "1.2";
+pub const SPEC_VERSION: &str = "1.3";
 
 /// Most records of a frame with a few objects are shorter.
 const USUAL_BYTES: usize = 768;
@@ -89,6 +89,12 @@ pub struct Envelope<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub published_at: Option<String>,
+    /// Number of the lease under which a worker had the stream; grows whenever the stream changes hands. A record whose
+    /// epoch is smaller than that of an earlier record of its stream comes late, from a worker that has lost the stream:
+    /// true of its time, but no news. Left out where a stream cannot change hands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
+    pub epoch: Option<u64>,
 }
 
 /// Where a capture time comes from, best first.
@@ -261,6 +267,10 @@ pub enum Reason {
     SinkBlocked,
     /// It was analysed, but a full spool had to let go of the records. Told only to those who read from that sink.
     SpoolFull,
+    /// The worker that had the stream was lost. Told by the worker that has it now, of the session that broke.
+    WorkerLost,
+    /// The worker that had the stream was stopped, and nobody else had it meanwhile. Told by the worker that has it now.
+    WorkerStopped,
 }
 
 /// One event as one JSON object, without a newline. `published_at` is left out when none.
@@ -298,6 +308,7 @@ pub fn record(event: &Event, published_at: Option<Timestamp>) -> Record<'_> {
         captured_at: event.captured.map(|c| rfc3339(c.at)),
         clock: event.captured.map_or(Clock::None, |c| c.quality.into()),
         published_at: published_at.map(rfc3339),
+        epoch: event.stream.epoch,
     };
     match &event.body {
         Body::Detections(d) => Record::Detections(DetectionsRecord {
@@ -402,7 +413,7 @@ macro_rules! same_words {
 same_words! {
     base::time::ClockQuality => Clock { Ntp, Container, Arrival };
     base::event::StreamState => State { Playing, Interrupted, Ended, Failed, Stopped };
-    base::media::GapReason => Reason { SourceLost, Stalled, Unreachable, DecodeError, SpeechOverload, SpeechFailed, SinkBlocked, SpoolFull };
+    base::media::GapReason => Reason { SourceLost, Stalled, Unreachable, DecodeError, SpeechOverload, SpeechFailed, SinkBlocked, SpoolFull, WorkerLost, WorkerStopped };
 }
 
 /// The JSON Schemas of all records: file name and text, ready to be written under `docs/ref/schema`.

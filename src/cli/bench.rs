@@ -135,7 +135,7 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
         return deliver::run(args, log);
     }
     let shutdown = begin(log.unwrap_or("warn"), false)?;
-    let info = Arc::new(StreamInfo { name: StreamName::new("bench")?, tags: Default::default() });
+    let info = Arc::new(StreamInfo { name: StreamName::new("bench")?, tags: Default::default(), epoch: None });
     match command {
         Command::Deliver(_) => {}
         Command::Decode { input, sample, size } => {

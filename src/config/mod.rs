@@ -4,27 +4,21 @@
 
 mod places;
 pub mod problem;
+mod profile;
 mod shared;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use base::{media::StreamName, redact::SourceUrl};
-use inference::{
-    captions::CaptionConfig,
-    engine::EngineConfig,
-    filter::DetectionFilter,
-    manifest::Task,
-    speech::config::{SpeechConfig, SpeechPoolConfig},
-    store::ModelStore,
-    track::TrackerConfig,
-};
-use ingest::{Sampling, SourceConfig};
+use inference::{engine::EngineConfig, manifest::Task, speech::config::SpeechPoolConfig, store::ModelStore};
+use ingest::SourceConfig;
 use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use sinks::{SinkConfig, SinkError, console::ConsoleConfig, file::FileConfig};
 
+pub use self::profile::{DEFAULT_DETECTOR, DEFAULT_TRANSCRIBER, NO_MODEL, ProfileConfig};
 use self::{
     places::Places,
     problem::{Problem, Problems},
@@ -79,79 +73,6 @@ pub struct StreamConfig {
     /// How to connect.
     #[serde(default)]
     pub source: SourceConfig,
-}
-
-/// What to run on a stream.
-#[derive(Deserialize, JsonSchema, Clone)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProfileConfig {
-    /// Detector: a built-in model's name (see `eyewitness models list`) or the path of a manifest; `none` leaves pictures
-    /// alone.
-    pub detect: String,
-    /// Transcriber, such as `whisper-tiny.en`: likewise. `none` leaves sound alone: nobody is listened to unasked.
-    pub transcribe: String,
-    /// Which frames to look at.
-    pub sampling: Sampling,
-    /// Classes to report, in the model's own words; empty for all.
-    pub classes: Vec<String>,
-    /// Least score (0 to 1) of a reported detection; without it, the model's own.
-    pub min_score: Option<f32>,
-    /// Least score by class, above `min_score` in rank.
-    pub class_scores: BTreeMap<String, f32>,
-    /// Follow objects over frames.
-    pub track: bool,
-    /// How objects are followed.
-    pub tracker: TrackerConfig,
-    /// How speech is cut and transcribed.
-    pub speech: SpeechConfig,
-    /// How words become captions.
-    pub captions: CaptionConfig,
-}
-
-/// Detector of a profile that names none.
-pub const DEFAULT_DETECTOR: &str = "ssdlite-mbv2";
-/// Transcriber of the demo.
-pub const DEFAULT_TRANSCRIBER: &str = "whisper-tiny.en";
-/// In a model's place: no model.
-pub const NO_MODEL: &str = "none";
-
-impl Default for ProfileConfig {
-    fn default() -> Self {
-        Self {
-            detect: DEFAULT_DETECTOR.into(),
-            transcribe: NO_MODEL.into(),
-            sampling: Sampling::Fps(5.0),
-            classes: Vec::new(),
-            min_score: None,
-            class_scores: BTreeMap::new(),
-            track: true,
-            tracker: TrackerConfig::default(),
-            speech: SpeechConfig::default(),
-            captions: CaptionConfig::default(),
-        }
-    }
-}
-
-impl ProfileConfig {
-    /// The detector, if pictures are looked at.
-    pub fn detector(&self) -> Option<&str> {
-        (self.detect != NO_MODEL).then_some(self.detect.as_str())
-    }
-
-    /// The transcriber, if sound is listened to.
-    pub fn transcriber(&self) -> Option<&str> {
-        (self.transcribe != NO_MODEL).then_some(self.transcribe.as_str())
-    }
-
-    /// What of the model's detections is reported.
-    pub fn filter(&self) -> DetectionFilter {
-        DetectionFilter {
-            classes: self.classes.clone(),
-            score: self.min_score,
-            per_class: self.class_scores.clone(),
-            low_score: None,
-        }
-    }
 }
 
 /// The service as a whole.

@@ -13,7 +13,7 @@ pub(crate) fn session(name: &str) -> SessionId {
 }
 
 pub(crate) fn stream(name: &str) -> Arc<StreamInfo> {
-    Arc::new(StreamInfo { name: StreamName::new(name).expect("name"), tags: Default::default() })
+    Arc::new(StreamInfo { name: StreamName::new(name).expect("name"), tags: Default::default(), epoch: None })
 }
 
 fn event(name: &str, session_name: &str, number: u64, body: Body) -> Event {

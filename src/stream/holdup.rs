@@ -213,7 +213,7 @@ mod tests {
             let session = SessionId::derived([name.as_str().as_bytes()]);
             let life = Life { session, n_status: 0, n_gaps: 0, pts: Pts::ZERO, outcome: Outcome::Open, source: None };
             Arc::new(Watch {
-                info: Arc::new(StreamInfo { name, tags: Default::default() }),
+                info: Arc::new(StreamInfo { name, tags: Default::default(), epoch: None }),
                 ledger: Ledger::default(),
                 life: Arc::new(Mutex::new(life)),
                 findings: Arc::default(),

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn one_order_for_every_interleaving() {
         let name = StreamName::new("a").expect("name");
-        let info = Arc::new(StreamInfo { name, tags: Default::default() });
+        let info = Arc::new(StreamInfo { name, tags: Default::default(), epoch: None });
         let event = |number, ms| {
             let (from, to) = (Pts::ZERO, Pts::ZERO);
             let body = Body::Gap(Gap { from, to, reason: GapReason::Stalled, n_frames_dropped: None, detail: None });

@@ -34,7 +34,7 @@ impl Sink for Scripted {
 }
 
 fn event(number: u64) -> Event {
-    let info = Arc::new(StreamInfo { name: StreamName::new("a").expect("name"), tags: BTreeMap::new() });
+    let info = Arc::new(StreamInfo { name: StreamName::new("a").expect("name"), tags: BTreeMap::new(), epoch: None });
     let status = Status { state: StreamState::Stopped, detail: None, source: None };
     Event::new(&info, &SessionId::derived([]), number, Pts::ZERO, None, Body::Status(status))
 }

@@ -175,7 +175,7 @@ impl Theatre {
         let clock = SystemClock::new();
         let segments = config.segments();
         let store = HlsStore::new(config, Arc::clone(&clock));
-        let info = Arc::new(StreamInfo { name: StreamName::new(NAME).unwrap(), tags: Default::default() });
+        let info = Arc::new(StreamInfo { name: StreamName::new(NAME).unwrap(), tags: Default::default(), epoch: None });
         let cues = (captions != Captions::None).then(cues);
         store.attach(&info.name, captions);
         let (address, runtime) = serve(&store);

@@ -289,7 +289,7 @@ pub(crate) fn session() -> SessionId {
 
 fn stream(name: &str) -> Arc<StreamInfo> {
     let tags = [("site".to_owned(), "north".to_owned())].into();
-    Arc::new(StreamInfo { name: StreamName::new(name).unwrap(), tags })
+    Arc::new(StreamInfo { name: StreamName::new(name).unwrap(), tags, epoch: None })
 }
 
 /// An event of `stream` in our session.

@@ -448,9 +448,7 @@ impl<O: Outlet> Sink for Courier<O> {
         let n_waiting = match self.store {
             // As the next start finds it: what arrived although an earlier one has not is there, too, and comes again.
             Store::Disk => self.n_waiting(),
-            Store::Memory => {
-                self.n_waiting().saturating_sub(self.flight.n_settled_from(self.backlog.reading().first))
-            }
+            Store::Memory => self.n_waiting().saturating_sub(self.flight.n_settled_from(self.backlog.reading().first)),
         };
         let cause = self.trouble().or_else(|| self.account.last_failure.clone());
         let cause = cause.unwrap_or_else(|| "the far end did not acknowledge them in time".into());

@@ -7,7 +7,7 @@ use super::{Clock, DetectionsRecord, Envelope, Frame, Model, Object};
 pub(super) fn write(record: &DetectionsRecord<'_>, json: &mut Vec<u8>) {
     // Whoever adds a field is stopped here.
     let DetectionsRecord { envelope, frame, model, objects } = record;
-    let Envelope { id, specversion, stream, tags, session, pts_ms, captured_at, clock, published_at } = envelope;
+    let Envelope { id, specversion, stream, tags, session, pts_ms, captured_at, clock, published_at, epoch } = envelope;
     put(json, r#"{"type":"detections","id":"#);
     text(json, id);
     put(json, r#","specversion":"#);
@@ -42,6 +42,10 @@ pub(super) fn write(record: &DetectionsRecord<'_>, json: &mut Vec<u8>) {
     if let Some(at) = published_at {
         put(json, r#","published_at":"#);
         text(json, at);
+    }
+    if let Some(epoch) = epoch {
+        put(json, r#","epoch":"#);
+        whole(json, *epoch);
     }
     let Frame { width, height, index } = frame;
     put(json, r#","frame":{"width":"#);

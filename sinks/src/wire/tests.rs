@@ -41,7 +41,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.2","stream":"front-door","#,
+                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.3","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":12000,"captured_at":"2026-09-21T14:13:32.123Z","#,
                 r#""clock":"ntp","frame":{{"width":768,"height":576,"index":120}},"#,
                 r#""model":{{"name":"ssdlite-mbv2","version":"b42166a4"}},"#,
@@ -55,7 +55,7 @@ fn exact_bytes() {
         Some(1_790_000_001_000),
         &format!(
             concat!(
-                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.2","stream":"front-door","#,
+                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.3","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":0,"captured_at":"2026-09-21T14:13:20.123Z","#,
                 r#""clock":"ntp","published_at":"2026-09-21T14:13:21.000Z","state":"playing","detail":null,"#,
                 r#""source":{{"video":{{"codec":"h264","width":768,"height":576}},"audio":{{"codec":"aac"}}}}}}"#
@@ -70,7 +70,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.2","stream":"front-door","#,
+                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.3","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":500,"captured_at":null,"clock":"none","#,
                 r#""from_pts_ms":12000,"to_pts_ms":19500,"reason":"source_lost","n_frames_dropped":null,"#,
                 r#""detail":"the server closed the connection"}}"#
@@ -83,7 +83,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"transcript","id":"{0}-transcript-43","specversion":"1.2","stream":"front-door","#,
+                r#"{{"type":"transcript","id":"{0}-transcript-43","specversion":"1.3","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":4300,"captured_at":"2026-09-21T14:13:24.423Z","#,
                 r#""clock":"ntp","segment":"{0}-segment-0","revision":3,"final":false,"start_ms":3400,"end_ms":3950,"#,
                 r#""text":"and so","words":["#,
@@ -100,7 +100,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"caption","id":"{0}-caption-1","specversion":"1.2","stream":"front-door","#,
+                r#"{{"type":"caption","id":"{0}-caption-1","specversion":"1.3","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":100,"captured_at":"2026-09-21T14:13:20.223Z","#,
                 r#""clock":"ntp","cue":"{0}-cue-1","revision":2,"start_ms":3400,"end_ms":4800,"#,
                 r#""lines":["and so my fellow","Americans"],"final":true,"segment":"{0}-segment-0","language":"en"}}"#

@@ -229,7 +229,7 @@ impl Maker {
             // Ids are unique over all streams: each has a session of its own.
             let id = SessionId::derived([session.as_bytes(), name.as_str().as_bytes()]);
             let tags = [("site".to_owned(), "north".to_owned())].into();
-            Ok((Arc::new(StreamInfo { name, tags }), id))
+            Ok((Arc::new(StreamInfo { name, tags, epoch: None }), id))
         });
         let mut maker = Self {
             streams: streams.collect::<anyhow::Result<_>>()?,

@@ -1,0 +1,14 @@
+//! The control plane: which streams are attached, which worker runs them, and how they are started, moved and stopped.
+//!
+//! ```text
+//! REST, CLI, folder -> requests -> keeper (one thread, a state machine) -> plane (sinks::control: SQLite or Kafka)
+//!                                     |  ^ news                             |
+//!                                     v  +----------------------------------+
+//!                                  stage (the topology: starts and stops streams)
+//! ```
+
+pub mod attachment;
+pub mod desk;
+pub mod fence;
+pub mod report;
+pub mod stage;
