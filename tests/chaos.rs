@@ -37,7 +37,7 @@ const FAULTS: [&str; 14] = [
 
 /// How much of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scale {
+pub(crate) enum Scale {
     /// Seconds: part of every run of all tests.
     Short,
     /// As the promise has it.
@@ -45,7 +45,7 @@ enum Scale {
 }
 
 impl Scale {
-    fn of_this_run() -> Self {
+    pub(crate) fn of_this_run() -> Self {
         match std::env::var("EYEWITNESS_CHAOS") {
             Ok(value) if value == "long" => Self::Long,
             Ok(value) => panic!("EYEWITNESS_CHAOS is `{value}`: only `long` is known"),
@@ -53,7 +53,7 @@ impl Scale {
         }
     }
 
-    fn of<T>(self, short: T, long: T) -> T {
+    pub(crate) fn of<T>(self, short: T, long: T) -> T {
         match self {
             Self::Short => short,
             Self::Long => long,
