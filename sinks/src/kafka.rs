@@ -28,23 +28,24 @@ use crate::{
     delivery::{NotSent, Outlet, Report},
     record::Record,
 };
-use client::{Settings, Stamp};
+use client::Settings;
+use connection::Stamp;
 use keeper::Keeper;
 use life::Closing;
-use oauth::Tokens;
 use reports::{Account, Mode, Reports, Secrets, Shared};
 use topics::N_TOPICS;
 
 mod check;
 mod client;
 mod config;
+pub(crate) mod connection;
 mod headers;
-mod keeper;
+pub(crate) mod keeper;
 mod life;
-mod oauth;
-mod reports;
-mod topics;
-mod verify;
+pub(crate) mod oauth;
+pub(crate) mod reports;
+pub(crate) mod topics;
+pub(crate) mod verify;
 
 pub use config::{Compression, KafkaConfig, OnStart, PartitionKey, Property};
 pub use topics::{Cleanup, CreateTopics, TopicConfig, TopicsConfig};
@@ -100,17 +101,12 @@ impl Kafka {
     fn start(name: &str, config: &KafkaConfig, clock: Arc<dyn Clock>) -> Result<Self, SinkError> {
         let secrets: Arc<Secrets> = Arc::default();
         let stop: Arc<AtomicBool> = Arc::default();
-        let tokens = match (&config.oauth_token_file, &config.oauth_token_command) {
-            (Some(path), _) => Some(Tokens::of_file(path, Arc::clone(&secrets), Arc::clone(&clock))),
-            (None, Some(command)) => Some(Tokens::of_command(command, Arc::clone(&secrets), Arc::clone(&clock))),
-            (None, None) => None,
-        };
-        let tokens = tokens.map(Arc::new);
+        let settings = Settings::new(config, Arc::clone(&secrets));
+        let tokens = settings.access().tokens(&clock);
         if let Some(tokens) = &tokens {
             let failed = |e| SinkError::KafkaClient { cause: format!("no thread for the token command: {e}") };
             tokens.keep_fresh(Arc::clone(&stop)).map_err(failed)?;
         }
-        let settings = Settings::new(config, Arc::clone(&secrets));
         let shared =
             Arc::new(Shared { name: name.to_owned(), secrets, tokens, clock, account: Mutex::new(Account::default()) });
         let create = config.topics.create;
@@ -164,7 +160,7 @@ impl Kafka {
             if hopeless || self.now() >= end {
                 let mut cause = trouble.map_or_else(|| error.to_string(), |(_, reason)| reason);
                 if verify::is_vague(&cause)
-                    && let Some(clear) = verify::ask(&self.settings, &cause)
+                    && let Some(clear) = verify::ask(self.settings.access(), &cause)
                 {
                     cause = clear;
                 }

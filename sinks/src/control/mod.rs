@@ -11,6 +11,11 @@
 
 use std::time::Duration;
 
+pub mod embedded;
+mod error;
+
+pub use error::PlaneError;
+
 /// The store, as one worker sees it. Owned by one thread, and called by that thread only.
 pub trait Plane: Send {
     /// How many leases there are, numbered from 0.

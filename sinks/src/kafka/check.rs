@@ -1,8 +1,6 @@
 //! What of the user's keys cannot work, and what to write instead. Touches neither disk nor network.
 
-use rdkafka::{ClientConfig, error::KafkaError};
-
-use super::{KafkaConfig, PartitionKey, Property, client};
+use super::{KafkaConfig, PartitionKey, Property, connection};
 use crate::SinkError;
 
 /// Properties that have their own key here.
@@ -42,17 +40,9 @@ const GUARDED: [&str; 12] = [
 /// Requests on their way to one broker: properties that may be made smaller, but not larger.
 const IN_FLIGHT: [&str; 2] = ["max.in.flight", "max.in.flight.requests.per.connection"];
 
-/// Whether a property's value must never be shown.
-pub(super) fn is_secret(key: &str) -> bool {
-    ["password", "passphrase", "secret", ".key.pem", "oauthbearer.config", "jaas"].iter().any(|part| key.contains(part))
-}
-
 impl KafkaConfig {
     /// Checks what the types cannot.
     pub(super) fn check(&self) -> Result<(), SinkError> {
-        if self.brokers.is_empty() || self.brokers.iter().any(|broker| broker.trim().is_empty()) {
-            return Err(SinkError::config("brokers", "name at least one broker, such as [\"localhost:9092\"]"));
-        }
         self.topics.validate(&self.topic_prefix)?;
         if matches!(&self.partition_key, PartitionKey::Tag(tag) if tag.is_empty()) {
             return Err(SinkError::config("partition_key", "name a tag, such as { tag = \"site\" }"));
@@ -69,101 +59,31 @@ impl KafkaConfig {
         if self.linger_ms > 900_000 {
             return Err(SinkError::config("linger_ms", "at most 900000"));
         }
-        if self.password_env.is_some() && self.password_file.is_some() {
-            return Err(SinkError::config("password_file", "use either this or `password_env`, not both"));
-        }
-        self.check_tokens()?;
-        for (key, value) in &self.properties {
-            let refuse = |problem| SinkError::config(format!("properties.\"{key}\""), problem);
-            self.check_property(key, value).map_err(refuse)?;
-        }
+        self.connection().check(check_property)?;
         self.spool.validate()?;
-        self.checked().create_native_config().map(drop).map_err(|error| match error {
-            // The library's text may repeat the value, and the value may be a secret.
-            KafkaError::ClientConfig(_, text, key, _) if is_secret(&key) => SinkError::config(
-                format!("properties.\"{key}\""),
-                text.split('"').next().unwrap_or("is not accepted by librdkafka").trim(),
-            ),
-            KafkaError::ClientConfig(_, text, key, _) => SinkError::config(
-                format!("properties.\"{key}\""),
-                format!("{text}; see librdkafka's CONFIGURATION.md for its properties"),
-            ),
-            other => SinkError::config("properties", other.to_string()),
-        })
-    }
-
-    /// The client's configuration as far as it can be checked without passwords and variables.
-    fn checked(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
-        self.set_common(&mut client);
-        for (key, value) in &self.properties {
-            let mut known = true;
-            let expanded = client::expand(&value.to_string(), |name| {
-                let value = std::env::var(name).ok();
-                known &= value.is_some();
-                value
-            });
-            if let Ok(value) = expanded
-                && known
-            {
-                client.set(key, value);
-            }
-        }
+        let mut client = self.connection().checked();
         self.set_producer(&mut client);
-        client
+        client.create_native_config().map(drop).map_err(connection::refused)
     }
+}
 
-    fn check_property(&self, key: &str, value: &Property) -> Result<(), String> {
-        if let Some((_, own)) = OWN_KEYS.iter().find(|(property, _)| *property == key) {
-            return Err(format!("use `{own}` instead"));
-        }
-        if GUARDED.contains(&key) {
-            return Err("is fixed, because the order and delivery of records hang on it; take it out".into());
-        }
-        let value = value.to_string();
-        if IN_FLIGHT.contains(&key) && !matches!(value.parse(), Ok(1..=5)) {
-            return Err("must be 1 to 5, or records could change their order".into());
-        }
-        if key == "partitioner" && !value.contains("murmur2") && !value.contains("consistent") {
-            return Err("must place records by key, or the order within a stream is lost: use `murmur2_random`, \
-                        `consistent_random`, `murmur2` or `consistent`"
-                .into());
-        }
-        let wants_token = self.oauth_token_file.is_some() || self.oauth_token_command.is_some();
-        if matches!(key, "sasl.mechanisms" | "sasl.mechanism") {
-            if wants_token && value != "OAUTHBEARER" {
-                return Err("must be `OAUTHBEARER` with a token; take one of them out".into());
-            }
-            let method = self.properties.get("sasl.oauthbearer.method").map(ToString::to_string);
-            if value == "OAUTHBEARER" && !wants_token && method.as_deref() != Some("oidc") {
-                return Err("`OAUTHBEARER` needs `oauth_token_file` or `oauth_token_command`".into());
-            }
-        }
-        // The name of a variable that is not closed is found without its value.
-        match client::expand(&value, |_| Some(String::new())) {
-            Ok(_) => Ok(()),
-            Err(problem) => Err(problem),
-        }
+fn check_property(key: &str, value: &Property) -> Result<(), String> {
+    if let Some((_, own)) = OWN_KEYS.iter().find(|(property, _)| *property == key) {
+        return Err(format!("use `{own}` instead"));
     }
-
-    fn check_tokens(&self) -> Result<(), SinkError> {
-        if self.oauth_token_file.is_some() && self.oauth_token_command.is_some() {
-            return Err(SinkError::config("oauth_token_command", "use either this or `oauth_token_file`, not both"));
-        }
-        if self.oauth_token_command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
-            return Err(SinkError::config("oauth_token_command", "name a program, such as [\"/usr/bin/get-token\"]"));
-        }
-        let protocol = self.properties.get("security.protocol").map(|text| text.to_string().to_ascii_uppercase());
-        let (wants_token, key) = match (&self.oauth_token_file, &self.oauth_token_command) {
-            (Some(_), _) => (true, "oauth_token_file"),
-            (_, command) => (command.is_some(), "oauth_token_command"),
-        };
-        if wants_token && !protocol.is_some_and(|protocol| protocol.contains("SASL") || protocol.contains("${")) {
-            let problem = "is used with SASL only: set properties.\"security.protocol\" to `SASL_SSL`";
-            return Err(SinkError::config(key, problem));
-        }
-        Ok(())
+    if GUARDED.contains(&key) {
+        return Err("is fixed, because the order and delivery of records hang on it; take it out".into());
     }
+    let value = value.to_string();
+    if IN_FLIGHT.contains(&key) && !matches!(value.parse(), Ok(1..=5)) {
+        return Err("must be 1 to 5, or records could change their order".into());
+    }
+    if key == "partitioner" && !value.contains("murmur2") && !value.contains("consistent") {
+        return Err("must place records by key, or the order within a stream is lost: use `murmur2_random`, \
+                    `consistent_random`, `murmur2` or `consistent`"
+            .into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

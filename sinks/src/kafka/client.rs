@@ -1,35 +1,31 @@
 //! From the user's keys to librdkafka's properties, with passwords read at that moment. On the thread that makes a client.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rdkafka::ClientConfig;
 
 use super::{
     KafkaConfig,
-    check::is_secret,
+    connection::{Access, Stamp},
     reports::{Mode, Secrets},
 };
-use crate::{SinkError, delivery::text_of_file};
+use crate::SinkError;
 
 /// A batch of records, in bytes, where nothing says less.
 pub(super) const BATCH_BYTES: u64 = 1_000_000;
 /// The client counts neither headers nor framing when it checks a record; ours does.
 const HEADROOM_BYTES: u64 = 64 * 1024;
 
-/// Makes the client's configuration, each time anew: files and their passwords may have changed meanwhile.
+/// Makes the sink's clients' configuration, each time anew: files and their passwords may have changed meanwhile.
 #[derive(Clone)]
 pub(super) struct Settings {
     config: Arc<KafkaConfig>,
-    secrets: Arc<Secrets>,
+    access: Access,
 }
-
-/// What the credentials were when a client was made.
-#[derive(PartialEq, Eq)]
-pub(super) struct Stamp(Vec<(String, Option<SystemTime>)>);
 
 impl Settings {
     pub(super) fn new(config: &KafkaConfig, secrets: Arc<Secrets>) -> Self {
-        Self { config: Arc::new(config.clone()), secrets }
+        Self { config: Arc::new(config.clone()), access: Access::new(config.connection(), secrets) }
     }
 
     /// For a client that sends.
@@ -37,7 +33,7 @@ impl Settings {
     /// # Errors
     /// When a password or a variable is not there.
     pub(super) fn producer(&self, mode: Mode, least_limit: u64) -> Result<ClientConfig, SinkError> {
-        let mut client = self.common()?;
+        let mut client = self.access.client()?;
         self.config.set_producer(&mut client);
         // A batch larger than the topic's limit would be refused whole.
         let batch_bytes = BATCH_BYTES.min(least_limit.saturating_sub(512)).max(1024);
@@ -56,75 +52,20 @@ impl Settings {
     /// # Errors
     /// As for a producer.
     pub(super) fn admin(&self) -> Result<ClientConfig, SinkError> {
-        self.common()
+        self.access.client()
     }
 
-    fn common(&self) -> Result<ClientConfig, SinkError> {
-        let mut client = ClientConfig::new();
-        self.config.set_common(&mut client);
-        for (key, value) in &self.config.properties {
-            client.set(key, self.expand(key, &value.to_string())?);
-        }
-        if let Some(password) = self.config.password()? {
-            self.secrets.add(&password);
-            client.set("sasl.password", password);
-        }
-        Ok(client)
-    }
-
-    /// A property's value with variables in place; what came from a variable is a secret.
-    fn expand(&self, key: &str, text: &str) -> Result<String, SinkError> {
-        let expanded = expand(text, |name| {
-            let value = std::env::var(name).ok()?;
-            self.secrets.add(&value);
-            Some(value)
-        });
-        let expanded = expanded.map_err(|problem| SinkError::config(format!("properties.\"{key}\""), problem))?;
-        if is_secret(key) {
-            self.secrets.add(&expanded);
-        }
-        Ok(expanded)
-    }
-
-    /// What the credentials are now: the password, and the dates of the files that properties name.
+    /// What the credentials are now.
     pub(super) fn stamp(&self) -> Stamp {
-        let files = self.config.properties.iter().filter(|(key, _)| key.ends_with(".location"));
-        let files = files.filter_map(|(key, value)| self.expand(key, &value.to_string()).ok());
-        let changed = |path: &str| std::fs::metadata(path).and_then(|data| data.modified()).ok();
-        let mut stamp: Vec<_> = files.map(|path| (path.clone(), changed(&path))).collect();
-        stamp.push((self.config.password().ok().flatten().unwrap_or_default(), None));
-        Stamp(stamp)
+        self.access.stamp()
     }
-}
 
-/// `text` with each `${NAME}` replaced by `value_of(NAME)`.
-pub(super) fn expand(text: &str, mut value_of: impl FnMut(&str) -> Option<String>) -> Result<String, String> {
-    let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after.split_once('}').ok_or("has a `${` without its `}`")?;
-        expanded.push_str(before);
-        expanded.push_str(&value_of(name).ok_or_else(|| format!("the environment has no variable `{name}`"))?);
-        rest = after;
+    pub(super) fn access(&self) -> &Access {
+        &self.access
     }
-    expanded.push_str(rest);
-    Ok(expanded)
 }
 
 impl KafkaConfig {
-    /// Properties of every client.
-    pub(super) fn set_common(&self, client: &mut ClientConfig) {
-        client
-            .set("bootstrap.servers", self.brokers.join(","))
-            .set("client.id", "eyewitness")
-            .set("reconnect.backoff.max.ms", "5000")
-            // A topic that a broker makes by itself has the wrong settings.
-            .set("allow.auto.create.topics", "false");
-        if self.oauth_token_file.is_some() || self.oauth_token_command.is_some() {
-            client.set("sasl.mechanisms", "OAUTHBEARER");
-        }
-    }
-
     /// Properties of the client that sends.
     pub(super) fn set_producer(&self, client: &mut ClientConfig) {
         let defaults = BTreeMap::from([
@@ -151,38 +92,11 @@ impl KafkaConfig {
             .set("queue.buffering.max.kbytes", self.in_flight_bytes.get().div_ceil(1024).to_string())
             .set("message.max.bytes", (self.max_record_bytes + HEADROOM_BYTES).to_string());
     }
-
-    /// The password, from wherever it is.
-    pub(super) fn password(&self) -> Result<Option<String>, SinkError> {
-        if let Some(name) = &self.password_env {
-            return match std::env::var(name) {
-                Ok(password) => Ok(Some(password)),
-                Err(_) => Err(SinkError::config("password_env", format!("the environment has no variable `{name}`"))),
-            };
-        }
-        if let Some(path) = &self.password_file {
-            return Ok(Some(text_of_file("password_file", path)?.trim().to_owned()));
-        }
-        Ok(None)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn variables_are_put_in_place() {
-        let check = |text: &str, expected: Result<&str, &str>| {
-            let got = expand(text, |name| (name == "NAME").then(|| "value".to_owned()));
-            assert_eq!(got, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
-        };
-        check("plain", Ok("plain"));
-        check("${NAME}", Ok("value"));
-        check("a ${NAME}-${NAME} $NAME", Ok("a value-value $NAME"));
-        check("${OTHER}", Err("the environment has no variable `OTHER`"));
-        check("${NAME", Err("has a `${` without its `}`"));
-    }
 
     #[test]
     fn a_variable_is_a_secret_from_then_on() {
@@ -193,7 +107,7 @@ mod tests {
         let settings = Settings::new(&config, Arc::default());
         let client = settings.producer(Mode::Batches, u64::MAX).expect("client");
         assert_eq!(client.get("sasl.username"), Some(path.as_str()));
-        assert_eq!(settings.secrets.scrub(&format!("user {path}")), "user ***");
+        assert_eq!(settings.access.secrets().scrub(&format!("user {path}")), "user ***");
     }
 
     #[test]

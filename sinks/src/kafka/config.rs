@@ -12,7 +12,11 @@ use base::{queue::WhenFull, redact::REDACTED};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Kafka, check::is_secret, topics::TopicsConfig};
+use super::{
+    Kafka,
+    connection::{Connection, is_secret},
+    topics::TopicsConfig,
+};
 use crate::{
     BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError,
     delivery::{Courier, CourierOptions, DeadLetters, SpoolConfig},
@@ -242,6 +246,18 @@ impl KafkaConfig {
             queue: QueueConfig::default(),
         }
     }
+
+    /// The way into the cluster.
+    pub(super) fn connection(&self) -> Connection {
+        Connection {
+            brokers: self.brokers.clone(),
+            password_env: self.password_env.clone(),
+            password_file: self.password_file.clone(),
+            oauth_token_file: self.oauth_token_file.clone(),
+            oauth_token_command: self.oauth_token_command.clone(),
+            properties: self.properties.clone(),
+        }
+    }
 }
 
 impl Configured for KafkaConfig {
@@ -297,7 +313,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("file");
         std::fs::write(file.path(), " swordfish\n").expect("write");
         let with = |path: &std::path::Path| {
-            KafkaConfig { password_file: Some(path.into()), ..KafkaConfig::new(["a:1"]) }.password()
+            KafkaConfig { password_file: Some(path.into()), ..KafkaConfig::new(["a:1"]) }.connection().password()
         };
         assert_eq!(with(file.path()).expect("password").as_deref(), Some("swordfish"));
         let error = with(std::path::Path::new("/no/such/file")).expect_err("no file").to_string();

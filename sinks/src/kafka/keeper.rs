@@ -291,7 +291,7 @@ impl Inner {
     }
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }
 
@@ -300,7 +300,7 @@ struct Quiet(Arc<Shared>);
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        reports::log(&self.0, RDKafkaLogLevel::Debug, facility, message);
+        reports::log(&self.0.secrets, &self.0.name, RDKafkaLogLevel::Debug, facility, message);
     }
 
     fn error(&self, _: KafkaError, _: &str) {}
@@ -312,7 +312,7 @@ fn create(config: &ClientConfig, context: Quiet) -> Result<AdminClient<Quiet>, K
 
 /// The wrapper's admin client never asks for a token, so it is given one.
 #[expect(unsafe_code, reason = "the wrapper has no function for it")]
-fn give_token(admin: &AdminClient<Quiet>, token: &super::oauth::Token) -> Result<(), String> {
+pub(crate) fn give_token<C: ClientContext>(admin: &AdminClient<C>, token: &super::oauth::Token) -> Result<(), String> {
     let text = CString::new(token.text.as_str()).map_err(|error| error.to_string())?;
     let principal = CString::new(token.principal.as_str()).map_err(|error| error.to_string())?;
     let mut problem = [0; 256];
@@ -336,7 +336,7 @@ fn give_token(admin: &AdminClient<Quiet>, token: &super::oauth::Token) -> Result
 }
 
 /// Waits for an answer on this thread.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -158,7 +158,7 @@ impl Kafka {
         }
         self.looked_at_credentials = now;
         if verify::is_vague(&trouble) {
-            verify::ask_later(&self.settings, &self.shared, trouble);
+            verify::ask_later(self.settings.access(), &self.shared, trouble);
         }
         if self.made_with.as_ref() != Some(&self.settings.stamp()) {
             tracing::info!(sink = self.shared.name, "there are new credentials; a new kafka client uses them");

@@ -33,16 +33,16 @@ const TURN: Duration = Duration::from_millis(50);
 
 /// A token and what is known of it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) text: String,
+pub(crate) struct Token {
+    pub(crate) text: String,
     /// Wall clock, milliseconds since 1970: from then on no broker takes it.
-    pub(super) expires_ms: i64,
+    pub(crate) expires_ms: i64,
     /// Whom it stands for.
-    pub(super) principal: String,
+    pub(crate) principal: String,
 }
 
 /// Where tokens come from.
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     source: Source,
     /// Of a command: what the thread got last.
     latest: Mutex<Result<Token, String>>,
@@ -56,12 +56,12 @@ enum Source {
 }
 
 impl Tokens {
-    pub(super) fn of_file(path: &Path, secrets: Arc<Secrets>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn of_file(path: &Path, secrets: Arc<Secrets>, clock: Arc<dyn Clock>) -> Self {
         Self::new(Source::File(path.to_owned()), secrets, clock)
     }
 
     /// From a command; [`Tokens::keep_fresh`] runs it.
-    pub(super) fn of_command(command: &[String], secrets: Arc<Secrets>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn of_command(command: &[String], secrets: Arc<Secrets>, clock: Arc<dyn Clock>) -> Self {
         Self::new(Source::Command(command.to_owned()), secrets, clock)
     }
 
@@ -70,7 +70,7 @@ impl Tokens {
     }
 
     /// The token to use now; why there is none, in words that may still hold secrets.
-    pub(super) fn current(&self) -> Result<Token, String> {
+    pub(crate) fn current(&self) -> Result<Token, String> {
         let now_ms = self.clock.wall().as_millisecond();
         let token = match &self.source {
             Source::File(path) => {
@@ -90,7 +90,7 @@ impl Tokens {
 
     /// Gets the first token, which may take as long as the command may, and starts the thread that gets the next ones in
     /// time; it ends soon after `stop` is set. Nothing to do for a file.
-    pub(super) fn keep_fresh(self: &Arc<Self>, stop: Arc<AtomicBool>) -> std::io::Result<()> {
+    pub(crate) fn keep_fresh(self: &Arc<Self>, stop: Arc<AtomicBool>) -> std::io::Result<()> {
         if matches!(self.source, Source::File(_)) {
             return Ok(());
         }

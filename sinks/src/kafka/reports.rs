@@ -29,11 +29,11 @@ use crate::{
 
 /// Values that no text may show.
 #[derive(Default)]
-pub(super) struct Secrets(RwLock<Vec<String>>);
+pub(crate) struct Secrets(RwLock<Vec<String>>);
 
 impl Secrets {
     /// From now on `secret` is not shown. What is too short to be one is left, or texts would fall to pieces.
-    pub(super) fn add(&self, secret: &str) {
+    pub(crate) fn add(&self, secret: &str) {
         let mut secrets = self.0.write();
         if secret.len() >= 3 && !secrets.iter().any(|known| known == secret) {
             secrets.push(secret.to_owned());
@@ -42,7 +42,7 @@ impl Secrets {
         }
     }
 
-    pub(super) fn scrub(&self, text: &str) -> String {
+    pub(crate) fn scrub(&self, text: &str) -> String {
         self.0.read().iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), REDACTED))
     }
 }
@@ -209,7 +209,7 @@ impl ClientContext for Reports {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(&self.shared, level, facility, message);
+        log(&self.shared.secrets, &self.shared.name, level, facility, message);
     }
 
     /// Trouble with brokers. Comes twice for each.
@@ -237,9 +237,8 @@ impl ClientContext for Reports {
 }
 
 /// librdkafka's log lines, in ours.
-pub(super) fn log(shared: &Shared, level: RDKafkaLogLevel, facility: &str, message: &str) {
-    let message = shared.scrub(message);
-    let sink = &shared.name;
+pub(crate) fn log(secrets: &Secrets, sink: &str, level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let message = secrets.scrub(message);
     match level {
         // Connection failures and fatal errors are told once more, and better, through `error`. And that the guarantee
         // is new is known to whoever chose it.

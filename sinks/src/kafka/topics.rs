@@ -172,7 +172,7 @@ fn check_settings(key: &str, settings: &BTreeMap<String, Property>) -> Result<()
 }
 
 /// Kafka's own rule.
-fn is_topic_name(text: &str) -> bool {
+pub(crate) fn is_topic_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len())
         && !matches!(text, "." | "..")
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))

@@ -6,24 +6,24 @@
 
 use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
-use super::{client::Settings, reports::Shared};
+use super::{connection::Access, reports::Shared};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What librdkafka says of every certificate that it does not accept.
 const NOT_ACCEPTED: &str = "certificate verify failed";
 
 /// Whether this text of librdkafka hides what is wrong with a certificate.
-pub(super) fn is_vague(trouble: &str) -> bool {
+pub(crate) fn is_vague(trouble: &str) -> bool {
     trouble.contains(NOT_ACCEPTED) && trouble.contains("SSL handshake failed")
 }
 
 /// What is wrong with the certificate of the broker that `trouble` is about, in words that name it; none when that does
 /// not show itself.
-pub(super) fn ask(settings: &Settings, trouble: &str) -> Option<String> {
+pub(crate) fn ask(access: &Access, trouble: &str) -> Option<String> {
     let (_, rest) = trouble.split_once("://")?;
     let (address, _) = rest.split_once('/')?;
     let mut client = reqwest::blocking::Client::builder().timeout(PATIENCE).no_proxy().https_only(true);
-    let config = settings.admin().ok()?;
+    let config = access.client().ok()?;
     if let Some(path) = config.get("ssl.ca.location").map(Path::new).filter(|path| path.is_file()) {
         for authority in reqwest::Certificate::from_pem_bundle(&std::fs::read(path).ok()?).ok()? {
             client = client.add_root_certificate(authority);
@@ -51,10 +51,10 @@ pub(super) fn ask(settings: &Settings, trouble: &str) -> Option<String> {
 }
 
 /// Asks on a thread of its own, and puts the answer in the place of the vague trouble.
-pub(super) fn ask_later(settings: &Settings, shared: &Arc<Shared>, trouble: String) {
-    let (settings, into) = (settings.clone(), Arc::clone(shared));
+pub(super) fn ask_later(access: &Access, shared: &Arc<Shared>, trouble: String) {
+    let (access, into) = (access.clone(), Arc::clone(shared));
     let look = move || {
-        let answer = ask(&settings, &trouble);
+        let answer = ask(&access, &trouble);
         into.account.lock().certificate = answer;
     };
     if let Err(error) = std::thread::Builder::new().name("kafka-verify".into()).spawn(look) {

@@ -98,7 +98,7 @@ pub(super) fn look(path: &Path) -> Result<Found, SpoolError> {
 }
 
 /// The path with something after its name: the WAL of `spool.db` is `spool.db-wal`.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
@@ -213,7 +213,7 @@ pub(super) fn leave_wal(db: &Connection) -> rusqlite::Result<()> {
 }
 
 /// The file may be hostile: nothing in it but two tables is used (<https://www.sqlite.org/security.html>).
-fn harden(db: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn harden(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(PATIENCE)?;
     for (setting, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),

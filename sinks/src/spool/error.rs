@@ -109,14 +109,15 @@ pub(super) fn database(doing: &'static str, path: &Path) -> impl FnOnce(rusqlite
     }
 }
 
-fn is_full(cause: &rusqlite::Error) -> bool {
+/// Whether room on the disk would help.
+pub(crate) fn is_full(cause: &rusqlite::Error) -> bool {
     // No room for the index of the WAL in shared memory.
     const SHMSIZE: i32 = ffi::SQLITE_IOERR_SHMSIZE;
     cause.sqlite_error().is_some_and(|e| e.code == ErrorCode::DiskFull || e.extended_code == SHMSIZE)
 }
 
 /// Whether an error says that the file's content is broken: its pages, its tables, or a value of the wrong kind.
-pub(super) fn is_damage(cause: &rusqlite::Error) -> bool {
+pub(crate) fn is_damage(cause: &rusqlite::Error) -> bool {
     use rusqlite::Error;
     match cause {
         Error::SqliteFailure(e, _) => {

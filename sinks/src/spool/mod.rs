@@ -31,8 +31,8 @@ use crate::{
 };
 
 mod block;
-mod database;
-mod error;
+pub(crate) mod database;
+pub(crate) mod error;
 mod files;
 mod index;
 mod queue;
