@@ -11,4 +11,5 @@ pub mod attachment;
 pub mod desk;
 pub mod fence;
 pub mod report;
+pub mod selectors;
 pub mod stage;
