@@ -145,6 +145,15 @@ impl Selectors {
     }
 }
 
+impl Serialize for Selectors {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => one.serialize(to),
+            list => list.serialize(to),
+        }
+    }
+}
+
 impl From<Selector> for Selectors {
     fn from(selector: Selector) -> Self {
         Self(vec![selector])
@@ -237,11 +246,7 @@ impl Filter {
         for (parameter, value) in parameters {
             match parameter {
                 "name" => filter.names.push(NamePattern::new(value).map_err(|e| format!("`name`: {e}"))?),
-                "tag" => {
-                    for tag in tags_of(value)? {
-                        filter.add_tag(tag);
-                    }
-                }
+                "tag" => tags_of(value)?.into_iter().for_each(|tag| filter.add_tag(tag)),
                 "profile" => filter.profiles.push(value.to_owned()),
                 "worker" => filter.workers.push(value.to_owned()),
                 "state" if STATES.contains(&value) => filter.states.push(value.to_owned()),

@@ -1,8 +1,9 @@
 //! What of the user's keys cannot work, and what to write instead. Touches neither disk nor network.
 
+use base::expand::expand;
 use rdkafka::{ClientConfig, error::KafkaError};
 
-use super::{KafkaConfig, PartitionKey, Property, client};
+use super::{KafkaConfig, PartitionKey, Property};
 use crate::SinkError;
 
 /// Properties that have their own key here.
@@ -98,7 +99,7 @@ impl KafkaConfig {
         self.set_common(&mut client);
         for (key, value) in &self.properties {
             let mut known = true;
-            let expanded = client::expand(&value.to_string(), |name| {
+            let expanded = expand(&value.to_string(), |name| {
                 let value = std::env::var(name).ok();
                 known &= value.is_some();
                 value
@@ -140,10 +141,7 @@ impl KafkaConfig {
             }
         }
         // The name of a variable that is not closed is found without its value.
-        match client::expand(&value, |_| Some(String::new())) {
-            Ok(_) => Ok(()),
-            Err(problem) => Err(problem),
-        }
+        expand(&value, |_| Some(String::new())).map(drop).map_err(|e| e.to_string())
     }
 
     fn check_tokens(&self) -> Result<(), SinkError> {

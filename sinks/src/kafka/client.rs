@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+use base::expand::expand;
 use rdkafka::ClientConfig;
 
 use super::{
@@ -79,7 +80,7 @@ impl Settings {
             self.secrets.add(&value);
             Some(value)
         });
-        let expanded = expanded.map_err(|problem| SinkError::config(format!("properties.\"{key}\""), problem))?;
+        let expanded = expanded.map_err(|e| SinkError::config(format!("properties.\"{key}\""), e.to_string()))?;
         if is_secret(key) {
             self.secrets.add(&expanded);
         }
@@ -95,20 +96,6 @@ impl Settings {
         stamp.push((self.config.password().ok().flatten().unwrap_or_default(), None));
         Stamp(stamp)
     }
-}
-
-/// `text` with each `${NAME}` replaced by `value_of(NAME)`.
-pub(super) fn expand(text: &str, mut value_of: impl FnMut(&str) -> Option<String>) -> Result<String, String> {
-    let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after.split_once('}').ok_or("has a `${` without its `}`")?;
-        expanded.push_str(before);
-        expanded.push_str(&value_of(name).ok_or_else(|| format!("the environment has no variable `{name}`"))?);
-        rest = after;
-    }
-    expanded.push_str(rest);
-    Ok(expanded)
 }
 
 impl KafkaConfig {
@@ -170,19 +157,6 @@ impl KafkaConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn variables_are_put_in_place() {
-        let check = |text: &str, expected: Result<&str, &str>| {
-            let got = expand(text, |name| (name == "NAME").then(|| "value".to_owned()));
-            assert_eq!(got, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
-        };
-        check("plain", Ok("plain"));
-        check("${NAME}", Ok("value"));
-        check("a ${NAME}-${NAME} $NAME", Ok("a value-value $NAME"));
-        check("${OTHER}", Err("the environment has no variable `OTHER`"));
-        check("${NAME", Err("has a `${` without its `}`"));
-    }
 
     #[test]
     fn a_variable_is_a_secret_from_then_on() {
