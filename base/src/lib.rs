@@ -4,6 +4,7 @@
 //! `ingest`, `inference` and `sinks` meet only through the types in here.
 
 pub mod event;
+pub mod expand;
 pub mod ledger;
 pub mod media;
 pub mod queue;

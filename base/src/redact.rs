@@ -132,7 +132,8 @@ pub fn percent_encoded(text: &str) -> String {
     out
 }
 
-fn is_secret_parameter(name: &str) -> bool {
+/// Whether the value of this query parameter is kept secret.
+pub fn is_secret_parameter(name: &str) -> bool {
     SECRET_PARAMETERS.iter().any(|p| name.eq_ignore_ascii_case(p))
 }
 

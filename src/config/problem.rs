@@ -28,13 +28,7 @@ impl Problem {
 
     /// Adds the candidate that `found` was probably meant to be, or all of them when none is near.
     pub fn with_suggestion<'a>(mut self, found: &str, candidates: impl Iterator<Item = &'a str> + Clone) -> Self {
-        self.help = match nearest(found, candidates.clone()) {
-            Some(near) => Some(format!("did you mean `{near}`?")),
-            None => {
-                let all: Vec<_> = candidates.map(|c| format!("`{c}`")).collect();
-                (!all.is_empty()).then(|| format!("known are {}", all.join(", ")))
-            }
-        };
+        self.help = self::candidates(found, candidates);
         self
     }
 
@@ -101,6 +95,17 @@ pub fn nearest<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> Op
         .filter(|(distance, c)| *distance <= 1 + c.len() / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, c)| c)
+}
+
+/// What `found` was probably meant to be, in words; all there is when nothing is near.
+pub fn candidates<'a>(found: &str, candidates: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+    match nearest(found, candidates.clone()) {
+        Some(near) => Some(format!("did you mean `{near}`?")),
+        None => {
+            let all: Vec<_> = candidates.map(|c| format!("`{c}`")).collect();
+            (!all.is_empty()).then(|| format!("known are {}", all.join(", ")))
+        }
+    }
 }
 
 impl Problems {

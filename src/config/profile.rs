@@ -7,10 +7,16 @@ use ingest::Sampling;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::control::selectors::Selectors;
+
 /// What to run on a stream.
-#[derive(Deserialize, JsonSchema, Clone)]
+#[derive(Debug, Deserialize, JsonSchema, Clone, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileConfig {
+    /// Streams that this profile is for, where they name none themselves: `{ names = ["front", "gate-*"], tags = [{ key =
+    /// "Location", values = ["Front"] }] }`, all of which must fit, or a list of such, any of which may. Where several
+    /// profiles fit, the first by name is taken; where none does, `default`.
+    pub select: Selectors,
     /// Detector: a built-in model's name (see `eyewitness models list`) or the path of a manifest; `none` leaves pictures
     /// alone.
     pub detect: String,
@@ -46,6 +52,7 @@ pub const NO_MODEL: &str = "none";
 impl Default for ProfileConfig {
     fn default() -> Self {
         Self {
+            select: Selectors::default(),
             detect: DEFAULT_DETECTOR.into(),
             transcribe: NO_MODEL.into(),
             sampling: Sampling::Fps(5.0),

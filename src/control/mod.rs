@@ -8,7 +8,10 @@
 //! ```
 
 pub mod attachment;
+pub mod check;
 pub mod desk;
 pub mod fence;
 pub mod report;
+pub mod secrets;
+pub mod selectors;
 pub mod stage;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
-use base::time::Clock;
+use base::{expand::expand, time::Clock};
 use rdkafka::{ClientConfig, error::KafkaError};
 
 use super::{Property, oauth::Tokens, reports::Secrets};
@@ -76,7 +76,7 @@ impl Access {
             self.secrets.add(&value);
             Some(value)
         });
-        let expanded = expanded.map_err(|problem| SinkError::config(format!("properties.\"{key}\""), problem))?;
+        let expanded = expanded.map_err(|e| SinkError::config(format!("properties.\"{key}\""), e.to_string()))?;
         if is_secret(key) {
             self.secrets.add(&expanded);
         }
@@ -97,20 +97,6 @@ impl Access {
 /// Whether a property's value must never be shown.
 pub(crate) fn is_secret(key: &str) -> bool {
     ["password", "passphrase", "secret", ".key.pem", "oauthbearer.config", "jaas"].iter().any(|part| key.contains(part))
-}
-
-/// `text` with each `${NAME}` replaced by `value_of(NAME)`.
-fn expand(text: &str, mut value_of: impl FnMut(&str) -> Option<String>) -> Result<String, String> {
-    let mut expanded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after.split_once('}').ok_or("has a `${` without its `}`")?;
-        expanded.push_str(before);
-        expanded.push_str(&value_of(name).ok_or_else(|| format!("the environment has no variable `{name}`"))?);
-        rest = after;
-    }
-    expanded.push_str(rest);
-    Ok(expanded)
 }
 
 /// A property that librdkafka does not take.
@@ -159,10 +145,7 @@ impl Connection {
             }
         }
         // The name of a variable that is not closed is found without its value.
-        match expand(&value, |_| Some(String::new())) {
-            Ok(_) => Ok(()),
-            Err(problem) => Err(problem),
-        }
+        expand(&value, |_| Some(String::new())).map(drop).map_err(|e| e.to_string())
     }
 
     fn check_tokens(&self) -> Result<(), SinkError> {
@@ -230,23 +213,5 @@ impl Connection {
             return Ok(Some(text_of_file("password_file", path)?.trim().to_owned()));
         }
         Ok(None)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variables_are_put_in_place() {
-        let check = |text: &str, expected: Result<&str, &str>| {
-            let got = expand(text, |name| (name == "NAME").then(|| "value".to_owned()));
-            assert_eq!(got, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
-        };
-        check("plain", Ok("plain"));
-        check("${NAME}", Ok("value"));
-        check("a ${NAME}-${NAME} $NAME", Ok("a value-value $NAME"));
-        check("${OTHER}", Err("the environment has no variable `OTHER`"));
-        check("${NAME", Err("has a `${` without its `}`"));
     }
 }
