@@ -213,7 +213,7 @@ impl House {
         };
         let mut senders = Vec::new();
         for (name, config) in sinks {
-            let context = BuildContext { clock: Arc::clone(&self.clock), stamp };
+            let context = BuildContext { clock: Arc::clone(&self.clock), stamp, progress: None };
             let sink = config.build(name, context).with_context(|| format!("sink `{name}`"))?;
             let settings = config.queue();
             let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);

@@ -201,6 +201,10 @@ impl Sink for Captions {
         self.tracks.values_mut().try_for_each(Track::flush)
     }
 
+    fn is_written(&self) -> bool {
+        self.tracks.values().all(|track| track.buffer.is_empty())
+    }
+
     fn finish(mut self: Box<Self>, grace: Duration) -> SinkReport {
         let clock = &self.context.clock;
         let end = clock.monotonic() + grace;

@@ -412,6 +412,10 @@ impl Sink for JsonLines {
         self.follow_path()
     }
 
+    fn is_written(&self) -> bool {
+        self.buffer.is_empty() && !self.unsynced
+    }
+
     fn finish(mut self: Box<Self>, grace: Duration) -> SinkReport {
         let end = self.context.clock.monotonic() + grace;
         let mut result = self.flush();

@@ -29,6 +29,7 @@ pub mod vtt;
 pub mod webhook;
 pub mod wire;
 mod worker;
+mod written;
 
 pub use error::SinkError;
 pub use worker::{SinkHandle, SinkProbe, SinkReading, SinkReport, TopicCount, spawn};
@@ -62,6 +63,11 @@ pub trait Sink: Send {
         Duration::from_millis(50)
     }
 
+    /// Whether everything accepted so far is where it belongs: nothing waits in a buffer of this process.
+    fn is_written(&self) -> bool {
+        true
+    }
+
     /// The figures of its delivery while it runs, where there is a far end.
     fn meter(&self) -> Option<Arc<delivery::Meter>> {
         None
@@ -87,6 +93,8 @@ pub struct BuildContext {
     pub clock: Arc<dyn Clock>,
     /// Whether records are stamped.
     pub stamp: Stamp,
+    /// Where to tell how far streams under a lease have arrived; none where nobody asks.
+    pub progress: Option<delivery::Progress>,
 }
 
 impl BuildContext {
@@ -218,7 +226,12 @@ macro_rules! registry {
             /// # Errors
             /// When it cannot be opened as configured.
             pub fn build(&self, name: &str, context: BuildContext) -> Result<Box<dyn Sink>, SinkError> {
-                match self { $(Self::$variant(config) => config.build(name, context),)* }
+                let progress = context.progress.clone().filter(|_| self.spool().is_none());
+                let sink = match self { $(Self::$variant(config) => config.build(name, context),)* }?;
+                Ok(match progress {
+                    Some(progress) => Box::new(written::Written::new(sink, &progress)),
+                    None => sink,
+                })
             }
         }
     };

@@ -8,7 +8,7 @@ use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 use base::event::Event;
 
 use super::{
-    Backlog, DeadLetters, Fate, Memory, Meter, NotSent, Outlet, Report, SpoolConfig, Store, WhenSpoolFull,
+    Backlog, DeadLetters, Fate, Memory, Meter, NotSent, Outlet, Report, SpoolConfig, Store, Tally, WhenSpoolFull,
     flight::Flight, herald::Herald,
 };
 use crate::{
@@ -62,6 +62,7 @@ pub struct Courier<O> {
     only: Option<Vec<String>>,
     dead_letters: Option<DeadLetters>,
     context: BuildContext,
+    tally: Option<Tally>,
     meter: Arc<Meter>,
     flight: Flight,
     /// A record came back: everything on its way is called back, and then sent again in order.
@@ -132,6 +133,7 @@ impl<O: Outlet> Courier<O> {
             key_by,
             only,
             dead_letters,
+            tally: context.progress.as_ref().map(|progress| progress.tally(true)),
             context,
             meter,
             flight: Flight::from(reading.first),
@@ -186,8 +188,12 @@ impl<O: Outlet> Courier<O> {
             self.moving |= self.flight.next() != before;
         }
         // A record that waits to be buried must stay.
-        let settled = self.unburied.iter().map(|(number, _)| *number).min().unwrap_or(u64::MAX);
-        let outcome = self.backlog.trim(self.flight.first().min(settled));
+        let unburied = self.unburied.iter().map(|(number, _)| *number).min().unwrap_or(u64::MAX);
+        let settled = self.flight.first().min(unburied);
+        if let Some(tally) = &mut self.tally {
+            tally.settled(settled);
+        }
+        let outcome = self.backlog.trim(settled);
         self.trim_trouble = outcome.err().map(|error| error.to_string());
         let (now, trouble, n_waiting) = (self.now(), self.trouble(), self.n_waiting());
         self.herald.trouble(now, trouble, n_waiting);
@@ -387,13 +393,21 @@ impl<O: Outlet> Sink for Courier<O> {
     fn publish_all(&mut self, events: &[Arc<Event>]) -> (usize, Result<(), SinkError>) {
         let accepted_ms = u64::try_from(self.context.clock.wall().as_millisecond()).unwrap_or(0);
         let published_at = self.context.published_at();
+        if let Some(tally) = &self.tally {
+            tally.seen(events);
+        }
         let wanted: Vec<usize> = (0..events.len()).filter(|&at| self.is_wanted(&events[at])).collect();
         let encode = |&at: &usize| record::encode(&events[at], &self.key_by, published_at, accepted_ms);
         let entries: Vec<Vec<u8>> = wanted.iter().map(encode).collect();
         let (n_kept, outcome) = if entries.is_empty() { (0, Ok(())) } else { self.keep(&entries) };
-        self.turn(Duration::ZERO);
         // Those that nobody wants are taken with the wanted one before them.
-        (wanted.get(n_kept).copied().unwrap_or(events.len()), outcome)
+        let n_taken = wanted.get(n_kept).copied().unwrap_or(events.len());
+        if let Some(tally) = &mut self.tally {
+            let first = self.backlog.reading().next - n_kept as u64;
+            tally.accepted(&events[..n_taken], |n| first + wanted.partition_point(|&at| at <= n) as u64);
+        }
+        self.turn(Duration::ZERO);
+        (n_taken, outcome)
     }
 
     fn idle(&mut self) -> Result<(), SinkError> {

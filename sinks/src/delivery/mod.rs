@@ -19,6 +19,7 @@ mod herald;
 mod losses;
 mod memory;
 mod meter;
+mod progress;
 
 pub(crate) use config::text_of_file;
 pub use config::{Durability, SpoolConfig, Store, WhenSpoolFull};
@@ -26,6 +27,8 @@ pub use courier::{Courier, CourierOptions};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub(crate) use memory::Memory;
 pub use meter::{DeliveryReading, Meter};
+pub use progress::Progress;
+pub(crate) use progress::Tally;
 
 /// The way to a far end. Owned by one thread, and called by that thread only.
 pub trait Outlet: Send {

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use base::{event::Event, media::StreamInfo, time::ManualClock};
+use base::{
+    event::Event,
+    media::{SessionId, StreamInfo},
+    time::{ManualClock, Pts},
+};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -124,8 +128,12 @@ struct Bench {
 }
 
 fn bench(spool: &SpoolConfig, only: Option<Vec<String>>) -> Bench {
+    bench_with(spool, only, None)
+}
+
+fn bench_with(spool: &SpoolConfig, only: Option<Vec<String>>, progress: Option<Progress>) -> Bench {
     let (far_end, clock) = (FarEnd::default(), ManualClock::new());
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted };
+    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress };
     let options = CourierOptions { name: "far", spool, key_by: KeyBy::Stream, only, dead_letters: None, context };
     let courier = Box::new(Courier::open(far_end.clone(), options).expect("courier"));
     Bench { far_end, clock, courier }
@@ -151,6 +159,11 @@ impl Bench {
 
 fn frame(stream: &Arc<StreamInfo>, number: u64) -> Arc<Event> {
     Arc::new(samples::detections(stream, number, &[("person", Some(7))]))
+}
+
+/// A stream under a lease.
+fn leased(name: &str) -> Arc<StreamInfo> {
+    Arc::new(StreamInfo { epoch: Some(7), ..StreamInfo::clone(&samples::stream(name)) })
 }
 
 fn mood() -> impl Strategy<Value = Mood> {
@@ -198,6 +211,60 @@ proptest! {
         prop_assert_eq!(report.n_published, world.arrived.len() as u64);
         prop_assert_eq!(report.n_failed, world.refused.len() as u64);
         prop_assert_eq!(report.error.is_some(), !world.refused.is_empty());
+    }
+
+    /// What is said to have arrived has: all of it, or it was given up. In the end that is everything.
+    #[test]
+    fn progress_never_says_too_much(
+        moods in prop::collection::vec(mood(), 0..150),
+        batches in prop::collection::vec((1usize..30, 0usize..3), 1..12),
+    ) {
+        let progress = Progress::default();
+        let only = Some(vec!["detections".into()]);
+        let mut bench = bench_with(&memory(1 << 26, WhenSpoolFull::Block), only, Some(progress.clone()));
+        bench.far_end.0.lock().moods = moods.into();
+        let streams = [leased("front-door"), leased("yard")];
+        let mut sent: [Vec<Arc<Event>>; 2] = Default::default();
+        let check = |sent: &[Vec<Arc<Event>>; 2], world: &World| {
+            for (stream, sent) in streams.iter().zip(sent) {
+                let Some(arrived) = progress.of(&stream.name) else { continue };
+                let at = sent.iter().position(|e| (&e.session, e.pts) == (&arrived.0, arrived.1)).expect("one of ours");
+                for event in &sent[..=at] {
+                    let is_wanted = event.body.kind() == "detections";
+                    let is_there = world.arrived.contains(&event.id) || world.refused.contains(&event.id);
+                    assert!(is_there || !is_wanted, "{} has not arrived", event.id);
+                }
+            }
+        };
+        for (n_events, n_idles) in batches {
+            let events: Vec<Arc<Event>> = (0..n_events)
+                .map(|n| {
+                    let sent = &mut sent[(n / 3) % 2];
+                    let (stream, number) = (&streams[(n / 3) % 2], sent.len() as u64);
+                    let words = samples::transcript(stream, number as u32, "unwanted", false);
+                    let event = if number % 5 == 4 { Arc::new(words) } else { frame(stream, number) };
+                    // The same session for both kinds, and one time for each.
+                    let session = SessionId::derived([b"s".as_slice()]);
+                    let id = format!("{}-{}", stream.name, event.id);
+                    let event = Event { session, id, pts: Pts::from_millis(100 * number + 1), ..Event::clone(&event) };
+                    sent.push(Arc::new(event));
+                    Arc::clone(&sent[sent.len() - 1])
+                })
+                .collect();
+            let (n_taken, outcome) = bench.courier.publish_all(&events);
+            prop_assert!(n_taken == n_events && outcome.is_ok());
+            check(&sent, &bench.far_end.0.lock());
+            for _ in 0..n_idles {
+                bench.clock.advance(Duration::from_millis(70));
+                bench.courier.idle().expect("idle");
+                check(&sent, &bench.far_end.0.lock());
+            }
+        }
+        bench.settle();
+        for (stream, sent) in streams.iter().zip(&sent) {
+            let arrived = progress.of(&stream.name).map(|(_, pts)| pts);
+            prop_assert_eq!(arrived, sent.last().map(|event| event.pts));
+        }
     }
 
     /// A full backlog that lets the oldest go: what arrived and what was dropped are all, and a notice tells of it.
@@ -268,7 +335,7 @@ fn a_gap_tells_what_a_full_spool_dropped() {
     }
     losses.add(&Entry { number: 8, bytes: None });
     assert_eq!(losses.n_records(), 6);
-    let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Published };
+    let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Published, progress: None };
     let notices = losses.notices(&context);
     let record = Record::from_bytes(&notices[0]).expect("a record");
     assert_eq!((notices.len(), record.kind, record.stream), (1, "gap", "front-door"));
@@ -289,4 +356,23 @@ fn only_wanted_kinds_are_kept() {
     bench.settle();
     let (report, world) = bench.finish();
     assert_eq!((report.n_published, world.lock().arrived.clone()), (1, vec![events[1].id.clone()]));
+}
+
+#[test]
+fn what_an_earlier_run_left_is_waited_for_and_not_told() {
+    let folder = tempfile::tempdir().expect("folder");
+    let spool = SpoolConfig { store: Store::Disk, path: Some(folder.path().join("spool")), ..SpoolConfig::default() };
+    let stream = leased("front-door");
+    let mut earlier = bench(&spool, None);
+    earlier.far_end.0.lock().moods = std::iter::repeat_n(Mood::Busy, 1000).collect();
+    assert!(earlier.courier.publish_all(&[frame(&stream, 50)]).1.is_ok());
+    drop(earlier);
+    let progress = Progress::default();
+    let mut later = bench_with(&spool, None, Some(progress.clone()));
+    later.far_end.0.lock().moods = std::iter::repeat_n(Mood::Busy, 3).collect();
+    assert!(later.courier.publish_all(&[frame(&stream, 3)]).1.is_ok());
+    assert_eq!(progress.of(&stream.name), None, "the earlier one is before it");
+    later.settle();
+    assert_eq!(later.far_end.0.lock().arrived.len(), 2);
+    assert_eq!(progress.of(&stream.name).map(|(_, pts)| pts), Some(frame(&stream, 3).pts));
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::{SinkReport, Stamp, samples, spawn};
 
 fn build(config: &FileConfig, clock: &Arc<ManualClock>) -> Result<Box<dyn Sink>, SinkError> {
-    config.build("file", BuildContext { clock: clock.clone(), stamp: Stamp::Omitted })
+    config.build("file", BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: None })
 }
 
 /// Publishes frames `from..to` and closes.
@@ -87,7 +87,7 @@ fn a_file_of_somebody_else_is_left_alone() {
         let dir = tempfile::tempdir().expect("dir");
         let config = FileConfig::new(dir.path().join("theirs"));
         fs::write(&config.path, theirs).expect("write");
-        let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Omitted };
+        let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Omitted, progress: None };
         let error = config.build("out", context).err().expect(theirs).to_string();
         assert!(error.contains("no record of eyewitness") && error.contains("theirs"), "{error}");
         assert_eq!(fs::read_to_string(&config.path).expect("read"), theirs);
@@ -183,7 +183,7 @@ fn errors_name_the_path_and_what_to_do() {
 #[test]
 fn a_full_disk_blocks_and_loses_nothing_uncounted() {
     let clock = SystemClock::new();
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted };
+    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: None };
     let sink = FileConfig::new("/dev/full").build("file", context).expect("build");
     let (tx, rx) = queue("test", 4, WhenFull::Block);
     let handle = spawn("file", sink, rx, Duration::from_millis(300), clock).expect("thread");
@@ -212,7 +212,7 @@ fn goes_on_at_the_very_byte_after_a_refused_write() {
     let dir = tempfile::tempdir().expect("dir");
     let config = FileConfig::new(dir.path().join("e.jsonl"));
     let clock = ManualClock::new();
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted };
+    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: None };
     let open = Open::new(&config, Existing::Append, &context).expect("open");
     let mut sink = JsonLines {
         name: "file".into(),
@@ -242,4 +242,25 @@ fn goes_on_at_the_very_byte_after_a_refused_write() {
     let report = Box::new(sink).finish(Duration::ZERO);
     assert_eq!((report.n_published, report.n_failed), (3, 0));
     assert_eq!(numbers(&config.path), [0, 1, 2]);
+}
+
+#[test]
+fn what_is_written_has_arrived() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (clock, progress) = (ManualClock::new(), crate::delivery::Progress::default());
+    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: Some(progress.clone()) };
+    let config = FileConfig::new(dir.path().join("e.jsonl"));
+    let config = crate::SinkConfig::File(config);
+    let mut sink = config.build("file", context).expect("build");
+    let stream = samples::stream("d");
+    let stream = Arc::new(base::media::StreamInfo { epoch: Some(1), ..base::media::StreamInfo::clone(&stream) });
+    let event = samples::detections(&stream, 7, &[]);
+    sink.publish(&event).expect("publish");
+    assert_eq!(progress.of(&stream.name), None, "still in the buffer");
+    sink.idle().expect("idle");
+    assert_eq!(progress.of(&stream.name), Some((event.session.clone(), event.pts)));
+    let last = samples::detections(&stream, 9, &[]);
+    sink.publish(&last).expect("publish");
+    sink.finish(Duration::ZERO);
+    assert_eq!(progress.of(&stream.name), Some((last.session, last.pts)));
 }
