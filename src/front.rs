@@ -10,7 +10,7 @@ use crate::{
     dictation::Dictation,
     feed::{Feed, FeedOptions},
     hls::{self, HlsConfig, HlsStore},
-    http::{self, AppState, HttpConfig, HttpServer, SpeechPort},
+    http::{self, AppState, HttpConfig, HttpServer, SpeechPort, control::Control},
     topology::{House, Onlookers},
 };
 
@@ -54,6 +54,7 @@ impl Front {
             feed: self.onlookers.feed,
             house: house.roster(),
             speech,
+            control: Control::default(),
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),
             extra: players.map(hls::router).unwrap_or_default(),

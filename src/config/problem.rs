@@ -55,7 +55,7 @@ impl Problem {
 }
 
 /// A value in the wrong place may be a secret: `invalid type: string "…"` tells enough.
-fn without_values(message: &str) -> String {
+pub(crate) fn without_values(message: &str) -> String {
     match (message.find('"'), message.rfind('"')) {
         (Some(from), Some(to)) if from < to && message.starts_with("invalid") => {
             format!("{}\"...\"{}", &message[..from], &message[to + 1..])

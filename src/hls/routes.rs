@@ -47,7 +47,7 @@ const UNFIT: Answer = Answer { status: 409, description: "The source's codec can
 const NOT_YET: Answer = Answer { status: 503, description: "No segment is there yet.", content: ERRORS };
 
 const fn route(path: &'static str, summary: &'static str, answers: &'static [Answer]) -> Route {
-    Route { path, summary, description: "", parameters: &[], answers, open: false }
+    Route::get(path, summary, answers)
 }
 
 /// What [`router`] answers.

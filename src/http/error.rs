@@ -89,11 +89,13 @@ pub(super) struct Refusal {
     status: StatusCode,
     message: String,
     header: Option<(HeaderName, HeaderValue)>,
+    /// More members of the answer, for programs.
+    more: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), header: None }
+        Self { status, message: message.into(), header: None, more: Vec::new() }
     }
 
     /// 400.
@@ -110,12 +112,22 @@ impl Refusal {
         self.header = Some((name, value));
         self
     }
+
+    /// Says more, for programs.
+    pub(super) fn and(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.more.push((name, value.into()));
+        self
+    }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({ "error": self.message }).to_string() + "\n";
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        let mut body = serde_json::json!({ "error": self.message });
+        for (name, value) in self.more {
+            body[name] = value;
+        }
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/json")], body.to_string() + "\n").into_response();
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
         }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    control::report::Figures,
     feed::{Kind, Kinds, Reader, Start, Tape},
     metrics::Scrape,
 };
@@ -18,6 +19,12 @@ pub trait HouseView: Send + Sync {
 
     /// Sound of a stream received but not yet transcribed; none where nobody listens.
     fn speech_lag(&self, stream: &str) -> Option<Duration>;
+
+    /// A stream's counters as they are now; none where it is not run here, or nobody counts.
+    fn figures(&self, stream: &str) -> Option<Figures> {
+        let _ = stream;
+        None
+    }
 
     /// Writes all metrics of the house, see [`Scrape`].
     fn scrape(&self, out: &mut Scrape);

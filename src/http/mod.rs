@@ -1,25 +1,35 @@
-//! The HTTP service: live captions (SSE, WebSocket, WebVTT), transcription of sound sent in, metrics and health.
+//! The HTTP service: attaching streams, live captions (SSE, WebSocket, WebVTT), transcription of sound sent in, metrics and
+//! health.
 //!
 //! A Tokio runtime of its own on two threads, `http-0` and `http-1`, which do I/O only. Must never hold up the pipeline:
 //! everything it reads is a bounded [`Feed`](crate::feed::Feed) or a quick question to [`HouseView`]. Everything a client can make grow
 //! is bounded: connections, readers, headers, messages, waiting answers.
 
+mod attach;
+mod body;
 mod captions;
 mod config;
+pub mod control;
 mod error;
+mod filter;
 mod guard;
 mod house;
 pub mod openapi;
 mod page;
 mod params;
 mod patient;
+mod probe;
+mod profiles;
 mod routes;
+mod schemas;
 mod server;
 mod socket;
 mod streams;
+mod table;
 mod tail;
 mod transcribe;
 mod vtt;
+mod workers;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -32,10 +42,10 @@ pub use self::{
     config::HttpConfig,
     error::HttpError,
     house::{HouseView, MOST_AHEAD, SpeechInput, SpeechOutput, SpeechPort, SpeechRefused, SpeechRequest},
-    openapi::Route,
+    openapi::{Route, Verb},
     server::{HttpServer, serve},
 };
-use self::{error::Refusal, guard::Guard};
+use self::{control::Control, error::Refusal, guard::Guard};
 use crate::feed::Feed;
 
 /// What the service serves.
@@ -46,6 +56,8 @@ pub struct AppState {
     pub house: Arc<dyn HouseView>,
     /// Speech recognition for `/v1/transcribe`; none where no model listens.
     pub speech: Option<Arc<dyn SpeechPort>>,
+    /// What is attached, and the way to change it.
+    pub control: Control,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Path of a stream's HLS playlist with `{name}` in place of the stream, for our page; none where there is none.
@@ -61,8 +73,11 @@ struct Service {
     feed: Feed,
     house: Arc<dyn HouseView>,
     speech: Option<Arc<dyn SpeechPort>>,
+    control: Control,
+    probes: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     playlist: Option<&'static str>,
+    extra_routes: &'static [Route],
     openapi: String,
     guard: Guard,
     clients: Arc<Semaphore>,

@@ -3,9 +3,39 @@
 
 use serde_json::{Map, Value, json};
 
-/// One route as it is documented. All routes are GET.
+/// A method that the service understands; GET answers HEAD as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Read.
+    Get,
+    /// Attach, or change what is attached.
+    Put,
+    /// Change a part.
+    Patch,
+    /// Try something; changes nothing.
+    Post,
+    /// Detach.
+    Delete,
+}
+
+impl Verb {
+    /// As it stands in a request.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// One route as it is documented.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
+    /// Method.
+    pub verb: Verb,
     /// Path, with `{name}` for parameters, as the router writes it.
     pub path: &'static str,
     /// In a few words.
@@ -14,10 +44,24 @@ pub struct Route {
     pub description: &'static str,
     /// Query and header parameters; those of the path are known from it.
     pub parameters: &'static [Parameter],
+    /// Name of the JSON body's schema under `#/components/schemas`; none where a request has no body.
+    pub body: Option<&'static str>,
     /// What a good answer is: status and media types, and what refuses it.
     pub answers: &'static [Answer],
     /// Needs no token.
     pub open: bool,
+}
+
+impl Route {
+    /// A route that is read, without parameters; the rest is put in with `..`.
+    pub const fn get(path: &'static str, summary: &'static str, answers: &'static [Answer]) -> Self {
+        Self { verb: Verb::Get, path, summary, description: "", parameters: &[], body: None, answers, open: false }
+    }
+
+    /// A route that writes.
+    pub const fn write(verb: Verb, path: &'static str, summary: &'static str, answers: &'static [Answer]) -> Self {
+        Self { verb, ..Self::get(path, summary, answers) }
+    }
 }
 
 /// A query parameter or header.
@@ -38,6 +82,8 @@ pub struct Parameter {
 pub enum Schema {
     /// Free text.
     Text,
+    /// Free text; the parameter may come several times.
+    Texts,
     /// A whole number from 0.
     Number,
     /// One of these words.
@@ -63,10 +109,11 @@ pub const ERROR: &str = "Error";
 /// The document.
 pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
     let mut paths = Map::new();
-    for route in super::routes::ROUTES.iter().chain(extra) {
-        paths.insert(route.path.to_owned(), json!({ "get": operation(route, needs_token) }));
+    for route in super::table::ROUTES.iter().chain(extra) {
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.verb.as_str().to_ascii_lowercase()] = operation(route, needs_token);
     }
-    let mut schemas = Map::new();
+    let mut schemas = super::schemas::control();
     for (file, text) in sinks::wire::schemas() {
         let name = file.split('.').next().unwrap_or(file);
         // Written by `sinks::wire` itself a moment ago.
@@ -78,16 +125,16 @@ pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
     schemas.insert("Record".into(), json!({ "oneOf": kept }));
     schemas.insert("Captions".into(), super::captions::answer_schema(&reference("Record")));
     schemas.insert("Lost".into(), lost());
-    schemas.insert("Stream".into(), stream());
-    schemas.insert(
-        "Streams".into(),
-        json!({ "type": "object", "required": ["streams"],
-                "properties": { "streams": { "type": "array", "items": reference("Stream") } } }),
-    );
     schemas.insert(
         ERROR.into(),
         json!({ "type": "object", "required": ["error"],
-                "properties": { "error": { "type": "string", "description": "What is wrong, and what to do." } } }),
+                "properties": {
+                    "error": { "type": "string", "description": "What is wrong, and what to do." },
+                    "reasons": { "type": "array", "items": { "type": "string" },
+                                 "description": "Everything that is wrong, where it is more than one thing." },
+                    "worker": { "type": "string", "description": "The worker that has what was asked for (421)." },
+                    "address": { "type": "string", "description": "That worker's address, where it is known." },
+                } }),
     );
     let document = json!({
         "openapi": "3.1.0",
@@ -95,7 +142,7 @@ pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
             "title": "eyewitness",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
-            "description": "Live captions and transcripts of streams; health and metrics.",
+            "description": "Attaching streams; their live captions and transcripts; health and metrics.",
         },
         "paths": paths,
         "components": {
@@ -110,12 +157,12 @@ pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
     document.to_string() + "\n"
 }
 
-fn reference(name: &str) -> Value {
+pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
 /// `#/$defs/X` of a schema that now stands inside a document.
-fn relocate(schema: &mut Value, name: &str) {
+pub(super) fn relocate(schema: &mut Value, name: &str) {
     match schema {
         Value::Object(object) => {
             object.remove("$schema");
@@ -139,6 +186,7 @@ fn operation(route: &Route, needs_token: bool) -> Value {
     for parameter in route.parameters {
         let mut schema = match parameter.schema {
             Schema::Text => json!({ "type": "string" }),
+            Schema::Texts => json!({ "type": "array", "items": { "type": "string" } }),
             Schema::Number => json!({ "type": "integer", "minimum": 0 }),
             Schema::OneOf(words) => json!({ "type": "string", "enum": words }),
             Schema::SomeOf(words) => json!({ "type": "array", "items": { "type": "string", "enum": words } }),
@@ -168,8 +216,16 @@ fn operation(route: &Route, needs_token: bool) -> Value {
     if !route.open {
         add(&refusal(401, "The token is missing or wrong."));
     }
+    if route.body.is_some() {
+        add(&refusal(408, "The body took too long to come."));
+        add(&refusal(413, "The body is longer than 64 KiB."));
+        add(&refusal(415, "`Content-Type` is not `application/json`."));
+    }
     add(&refusal(403, "A page of another origin asks, and that origin is not allowed."));
-    add(&refusal(421, "The service listens for this machine only and was asked under another name."));
+    add(&refusal(
+        421,
+        "The service listens for this machine only and was asked under another name; or another worker has the stream.",
+    ));
     let security = match (route.open, needs_token) {
         (true, _) => json!([]),
         (false, true) => json!([{ "bearer": [] }, { "query": [] }]),
@@ -182,6 +238,10 @@ fn operation(route: &Route, needs_token: bool) -> Value {
     }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
+    }
+    if let Some(body) = route.body {
+        operation["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": reference(body) } } });
     }
     operation
 }
@@ -196,29 +256,6 @@ fn lost() -> Value {
             "stream": { "type": "string" },
             "n_records": { "type": ["integer", "null"], "description": "How many; null when nobody can know." },
             "detail": { "type": "string" },
-        },
-    })
-}
-
-fn stream() -> Value {
-    json!({
-        "type": "object",
-        "required": ["name", "tags", "state", "detail", "session", "source", "speech_lag_ms", "records", "n_readers",
-                     "captions", "playlist"],
-        "properties": {
-            "name": { "type": "string" },
-            "tags": { "type": "object", "additionalProperties": { "type": "string" } },
-            "state": { "enum": ["connecting", "playing", "interrupted", "ended", "failed", "stopped"] },
-            "detail": { "type": ["string", "null"] },
-            "session": { "type": ["string", "null"] },
-            "source": { "type": ["object", "null"], "description": "Codecs and picture size; null when not playing." },
-            "speech_lag_ms": { "type": ["integer", "null"],
-                               "description": "Sound received but not yet transcribed; null where nobody listens." },
-            "records": { "type": "object", "additionalProperties": { "type": "integer" },
-                         "description": "Records ever put into the feed, by type." },
-            "n_readers": { "type": "integer" },
-            "captions": { "type": "string", "description": "Path of the caption feed." },
-            "playlist": { "type": ["string", "null"], "description": "Path of the HLS playlist." },
         },
     })
 }

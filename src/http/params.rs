@@ -18,6 +18,11 @@ pub(super) struct Params(Vec<(String, String)>);
 impl Params {
     /// Reads a query and refuses parameters that are not `known`, and those that come twice.
     pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, Refusal> {
+        Self::parse_repeated(query, known, &[])
+    }
+
+    /// The same; those of `repeatable` may come several times.
+    pub(super) fn parse_repeated(query: Option<&str>, known: &[&str], repeatable: &[&str]) -> Result<Self, Refusal> {
         let mut params: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if name == ACCESS_TOKEN {
@@ -26,7 +31,7 @@ impl Params {
             if !known.contains(&&*name) {
                 return Err(Refusal::bad(unknown("parameter", &name, known.iter().copied())));
             }
-            if params.iter().any(|(n, _)| *n == name) {
+            if !repeatable.contains(&&*name) && params.iter().any(|(n, _)| *n == name) {
                 return Err(Refusal::bad(format!("parameter `{name}` is there twice")));
             }
             params.push((name.into_owned(), value.into_owned()));
@@ -37,6 +42,11 @@ impl Params {
     /// The value of a parameter; an empty one counts as not there.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// Every value of a parameter that may come several times.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
     }
 
     /// A whole number.

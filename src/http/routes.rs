@@ -1,4 +1,4 @@
-//! The table of routes, and what happens to every request before and after its route.
+//! What happens to every request before and after its route, and which function answers which row of the table.
 
 use axum::{
     Router,
@@ -6,205 +6,41 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
-    routing::{MethodRouter, get},
+    routing::{MethodRouter, delete, get, patch, post, put},
 };
 
 use super::{
-    Shared,
-    captions::{self, captions},
+    Service, Shared, attach,
+    captions::captions,
     error::Refusal,
-    openapi::{Answer, ERROR, Parameter, Route, Schema},
-    page, streams,
-    transcribe::{self, transcribe},
+    openapi::Verb,
+    page, probe, profiles, streams,
+    table::{JSON, ROUTES},
+    transcribe::transcribe,
+    workers,
 };
-use crate::{
-    feed::Kind,
-    metrics::{self, MetricsSource as _, Scrape},
-};
+use crate::metrics::{self, MetricsSource as _, Scrape};
 
-const JSON: &str = "application/json";
-const KINDS: [&str; 4] = {
-    let [a, b, c, d] = Kind::ALL;
-    [a.plural(), b.plural(), c.plural(), d.plural()]
-};
-
-const fn good(content: &'static [(&'static str, &'static str)]) -> Answer {
-    Answer { status: 200, description: "Good.", content }
-}
-
-const BAD: Answer = Answer { status: 400, description: "A parameter is unknown or wrong.", content: &[(JSON, ERROR)] };
-const UNKNOWN: Answer = Answer { status: 404, description: "There is no such stream.", content: &[(JSON, ERROR)] };
-const NO_UPGRADE: Answer =
-    Answer { status: 426, description: "The upgrade to a WebSocket went wrong.", content: &[(JSON, ERROR)] };
-const BUSY: Answer =
-    Answer { status: 503, description: "All places for readers are taken.", content: &[(JSON, ERROR)] };
-const SWITCHING: Answer = Answer { status: 101, description: "The WebSocket is open.", content: &[] };
-
-const fn query(name: &'static str, description: &'static str, schema: Schema) -> Parameter {
-    Parameter { name, place: "query", description, schema }
-}
-
-/// Every route that is ours, in the order of the document.
-pub(super) const ROUTES: [Route; 12] = [
-    Route {
-        path: "/",
-        summary: "A page that shows live captions",
-        description: "",
-        parameters: &[],
-        answers: &[
-            good(&[("text/html", "")]),
-            Answer { status: 303, description: "The token in the query was put into a cookie.", content: &[] },
-        ],
-        open: false,
-    },
-    Route {
-        path: "/page.css",
-        summary: "The page's style",
-        description: "",
-        parameters: &[],
-        answers: &[good(&[("text/css", "")])],
-        open: true,
-    },
-    Route {
-        path: "/page.js",
-        summary: "The page's script",
-        description: "",
-        parameters: &[],
-        answers: &[good(&[("text/javascript", "")])],
-        open: true,
-    },
-    Route {
-        path: "/hls.js",
-        summary: "The page's player, for browsers that cannot play HLS themselves",
-        description: "",
-        parameters: &[],
-        answers: &[good(&[("text/javascript", "")])],
-        open: true,
-    },
-    Route {
-        path: "/v1/streams",
-        summary: "All streams",
-        description: "",
-        parameters: &[],
-        answers: &[good(&[(JSON, "Streams")]), BAD],
-        open: false,
-    },
-    Route {
-        path: "/v1/streams/{name}",
-        summary: "One stream",
-        description: "",
-        parameters: &[],
-        answers: &[good(&[(JSON, "Stream")]), BAD, UNKNOWN],
-        open: false,
-    },
-    Route {
-        path: "/v1/streams/{name}/captions",
-        summary: "Captions and transcripts of a stream, live",
-        description: "As a WebSocket when asked to upgrade (one record a text message); else as server-sent events, live \
-                      WebVTT (final cues only) or JSON (the newest revision of each recent cue), by `format` or `Accept`. \
-                      A reader that is too slow, or comes back too late, gets a `lost` record and goes on with the oldest \
-                      that is kept.",
-        parameters: &[
-            query(
-                "types",
-                "Kinds of records. Default: `captions`, and for SSE and WebSocket also `status` and `gaps`.",
-                Schema::SomeOf(&KINDS),
-            ),
-            query("format", "Goes before `Accept`.", Schema::OneOf(&captions::FORMATS)),
-            query(
-                "recent",
-                "Begin with at most so many of the last records. Default: 100 for JSON, otherwise 0.",
-                Schema::Number,
-            ),
-            query("last_event_id", "Go on after the record of this id. Not for JSON.", Schema::Text),
-            Parameter {
-                name: "Last-Event-ID",
-                place: "header",
-                description: "As `last_event_id`, before which it goes.",
-                schema: Schema::Text,
-            },
-        ],
-        answers: &[
-            good(&[(JSON, "Captions"), ("text/event-stream", ""), ("text/vtt", "")]),
-            SWITCHING,
-            BAD,
-            UNKNOWN,
-            NO_UPGRADE,
-            BUSY,
-        ],
-        open: false,
-    },
-    Route {
-        path: "/v1/transcribe",
-        summary: "Send sound, get transcripts back (WebSocket)",
-        description: "Binary messages hold mono sound of 16 kHz, at most 256 KiB each. The text message `{\"type\":\"end\"}` \
-                      says that no more comes: what is pending is transcribed, then `{\"type\":\"end\",\"n_samples\":...}` \
-                      comes back and the socket is closed. Answers are transcript records, and gap records for speech that was not transcribed.",
-        parameters: &[
-            query("language", "ISO 639-1 code of what is spoken. Default: the model tells.", Schema::Text),
-            query("format", "Samples, little endian. Default: `s16le`.", Schema::OneOf(&transcribe::FORMATS)),
-            query("types", "Kinds of records that come back. Default: `transcripts,gaps`.", Schema::SomeOf(&KINDS)),
-        ],
-        answers: &[
-            SWITCHING,
-            BAD,
-            NO_UPGRADE,
-            Answer { status: 501, description: "No speech model is loaded.", content: &[(JSON, ERROR)] },
-            BUSY,
-        ],
-        open: false,
-    },
-    Route {
-        path: "/metrics",
-        summary: "Metrics in Prometheus' text format",
-        description: "",
-        parameters: &[],
-        answers: &[good(&[("text/plain", "")])],
-        open: false,
-    },
-    Route {
-        path: "/healthz",
-        summary: "Whether the process lives",
-        description: "",
-        parameters: &[],
-        answers: &[good(&[("text/plain", "")])],
-        open: true,
-    },
-    Route {
-        path: "/readyz",
-        summary: "Whether models are loaded and streams started",
-        description: "",
-        parameters: &[],
-        answers: &[
-            good(&[("text/plain", "")]),
-            Answer { status: 503, description: "Not yet.", content: &[(JSON, ERROR)] },
-        ],
-        open: false,
-    },
-    Route {
-        path: "/openapi.json",
-        summary: "This document",
-        description: "",
-        parameters: &[],
-        answers: &[good(&[(JSON, "")])],
-        open: false,
-    },
-];
-
-fn handler(path: &str) -> MethodRouter<Shared> {
-    match path {
-        "/" => get(page::page),
-        "/page.css" => get(page::style),
-        "/page.js" => get(page::script),
-        "/hls.js" => get(page::player),
-        "/v1/streams" => get(streams::list),
-        "/v1/streams/{name}" => get(streams::one),
-        "/v1/streams/{name}/captions" => get(captions),
-        "/v1/transcribe" => get(transcribe),
-        "/metrics" => get(metrics),
-        "/healthz" => get(async || "ok\n"),
-        "/readyz" => get(readyz),
-        "/openapi.json" => get(document),
+fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
+    match (verb, path) {
+        (Verb::Get, "/") => get(page::page),
+        (Verb::Get, "/page.css") => get(page::style),
+        (Verb::Get, "/page.js") => get(page::script),
+        (Verb::Get, "/hls.js") => get(page::player),
+        (Verb::Get, "/v1/streams") => get(streams::list),
+        (Verb::Get, "/v1/streams/{name}") => get(streams::one),
+        (Verb::Put, "/v1/streams/{name}") => put(attach::attach),
+        (Verb::Patch, "/v1/streams/{name}") => patch(attach::tags),
+        (Verb::Delete, "/v1/streams/{name}") => delete(attach::detach),
+        (Verb::Get, "/v1/streams/{name}/captions") => get(captions),
+        (Verb::Get, "/v1/profiles") => get(profiles::list),
+        (Verb::Get, "/v1/workers") => get(workers::list),
+        (Verb::Post, "/v1/probe") => post(probe::probe),
+        (Verb::Get, "/v1/transcribe") => get(transcribe),
+        (Verb::Get, "/metrics") => get(metrics),
+        (Verb::Get, "/healthz") => get(async || "ok\n"),
+        (Verb::Get, "/readyz") => get(readyz),
+        (Verb::Get, "/openapi.json") => get(document),
         _ => unreachable!("a test serves every row of the table"),
     }
 }
@@ -212,19 +48,39 @@ fn handler(path: &str) -> MethodRouter<Shared> {
 /// The router of the whole service.
 pub(super) fn router(service: Shared, extra: Router) -> Router {
     let mut router = Router::new().merge(extra.with_state(()));
-    for route in &ROUTES {
-        router = router.route(route.path, handler(route.path));
+    for route in ROUTES {
+        router = router.route(route.path, handler(route.verb, route.path));
     }
     router
         .fallback(async || {
             Refusal::new(StatusCode::NOT_FOUND, "there is nothing here; /openapi.json lists what there is")
         })
-        .method_not_allowed_fallback(async || {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood here")
-                .with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
-        })
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Shared::clone(&service), front))
         .with_state(service)
+}
+
+async fn method_not_allowed(State(service): State<Shared>, request: Request) -> Refusal {
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let allowed = allowed(&service, path);
+    let message = format!("`{}` is not understood here; allowed: {allowed}", request.method());
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message);
+    match HeaderValue::from_str(&allowed) {
+        Ok(allowed) => refusal.with(header::ALLOW, allowed),
+        Err(_) => refusal,
+    }
+}
+
+/// The methods of a path: `GET, HEAD, PUT`.
+fn allowed(service: &Service, path: &str) -> String {
+    let mut methods = Vec::new();
+    for route in ROUTES.iter().chain(service.extra_routes).filter(|route| route.path == path) {
+        methods.push(route.verb.as_str());
+        if route.verb == Verb::Get {
+            methods.push("HEAD");
+        }
+    }
+    if methods.is_empty() { "GET, HEAD".to_owned() } else { methods.join(", ") }
 }
 
 /// What every request passes: the guard before, headers and the count after. Writes no query anywhere: it may hold the
@@ -242,7 +98,10 @@ async fn front(State(service): State<Shared>, mut request: Request, next: Next) 
                 preflight()
             } else {
                 request.extensions_mut().insert(pass);
-                next.run(request).await
+                match streams::elsewhere(&service, &route, request.uri().path()) {
+                    Some(elsewhere) => elsewhere.into_response(),
+                    None => next.run(request).await,
+                }
             }
         }
         Err(refusal) => {
@@ -259,6 +118,7 @@ async fn front(State(service): State<Shared>, mut request: Request, next: Next) 
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static(reach));
     if let Some(origin) = allowed_origin.and_then(|o| HeaderValue::from_str(&o).ok()) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, location"));
     }
     let status = response.status().as_u16();
     tracing::debug!(%method, route, status, "request");
@@ -268,8 +128,8 @@ async fn front(State(service): State<Shared>, mut request: Request, next: Next) 
 
 fn preflight() -> Response {
     let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, last-event-id"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, PUT, PATCH, POST, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, if-match, if-none-match, last-event-id"),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()

@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{AppState, HttpConfig, HttpError, Service, guard::Guard, openapi, patient::Patient, routes, told};
+use super::{AppState, HttpConfig, HttpError, Service, guard::Guard, openapi, patient::Patient, probe, routes, told};
 
 /// A client has so long to send a request's head, also between two requests of one connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(20);
@@ -61,7 +61,8 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
     let n_threads = AtomicUsize::new(0);
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(4)
+        // Probes wait on them; two more for what the runtime itself needs.
+        .max_blocking_threads(probe::MOST_AT_ONCE + 2)
         .thread_name_fn(move || format!("http-{}", n_threads.fetch_add(1, Relaxed)))
         .enable_all()
         .build()
@@ -80,8 +81,11 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
         feed: app.feed,
         house: app.house,
         speech: app.speech,
+        control: app.control,
+        probes: Arc::new(Semaphore::new(probe::MOST_AT_ONCE)),
         clock: app.clock,
         playlist: app.playlist,
+        extra_routes: app.extra_routes,
         openapi: openapi::document(guard.has_token(), app.extra_routes),
         guard,
         clients: Arc::clone(&clients),

@@ -19,7 +19,7 @@ use base::{
 };
 use eyewitness::{
     feed::{Feed, FeedOptions},
-    http::{AppState, HouseView, HttpConfig, HttpServer, SpeechPort, serve},
+    http::{AppState, HouseView, HttpConfig, HttpServer, SpeechPort, control::Control, serve},
     metrics::Scrape,
 };
 use serde_json::Value;
@@ -54,6 +54,7 @@ pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPo
         feed: feed.clone(),
         house: Arc::clone(rest) as _,
         speech,
+        control: Control::default(),
         clock: SystemClock::new(),
         playlist: Some("/v1/streams/{name}/hls/master.m3u8"),
         extra: axum::Router::new().route("/extra", axum::routing::get(async || "extra\n")),

@@ -1,0 +1,137 @@
+//! What attaching needs of the rest of the house: seams that are filled in where the service is put together.
+
+use std::{sync::Arc, time::Duration};
+
+use ingest::SourceConfig;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    config::ProfileConfig,
+    control::{
+        attachment::Attachment,
+        desk::{Board, Desk},
+    },
+};
+
+/// Checks a stream's name and attachment before anybody is asked; every reason why it can never be run. Called on the
+/// service's threads: must be quick.
+pub type Validate = Arc<dyn Fn(&str, &Attachment) -> Result<(), Vec<String>> + Send + Sync>;
+
+/// The profiles as they are now. Called on the service's threads: must be quick.
+pub type Profiles = Arc<dyn Fn() -> Vec<ProfileShown> + Send + Sync>;
+
+/// What is attached, and the way to change it.
+#[derive(Clone)]
+pub struct Control {
+    /// What is attached and how it is. Without a keeper it stays empty, and the service shows what its feed knows.
+    pub board: Arc<Board>,
+    /// Takes wishes; none where there is no store to write them into.
+    pub desk: Option<Desk>,
+    /// Checks wishes.
+    pub validate: Validate,
+    /// What can be run.
+    pub profiles: Profiles,
+    /// Tries URLs; none where nobody can.
+    pub prober: Option<Arc<dyn Prober>>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            board: Arc::default(),
+            desk: None,
+            validate: Arc::new(|_, _| Ok(())),
+            profiles: Arc::new(Vec::new),
+            prober: None,
+        }
+    }
+}
+
+/// A profile, as it is listed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileShown {
+    /// Its name.
+    pub name: String,
+    /// The detector, if it looks.
+    pub detect: Option<String>,
+    /// The transcriber, if it listens.
+    pub transcribe: Option<String>,
+    /// Its selectors as they are configured; `null` without any.
+    pub select: serde_json::Value,
+}
+
+impl ProfileShown {
+    /// What of a profile is listed.
+    pub fn new(name: &str, profile: &ProfileConfig, select: serde_json::Value) -> Self {
+        Self {
+            name: name.to_owned(),
+            detect: profile.detector().map(str::to_owned),
+            transcribe: profile.transcriber().map(str::to_owned),
+            select,
+        }
+    }
+}
+
+/// Connects to a source once, to see what it is.
+pub trait Prober: Send + Sync {
+    /// Blocks for `patience` at most; called on a thread that may wait.
+    ///
+    /// # Errors
+    /// Why the source cannot be played.
+    fn probe(&self, wanted: &ProbeRequest, patience: Duration) -> Result<ProbeReport, ProbeFailed>;
+}
+
+/// What is to be tried.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeRequest {
+    /// Where the media comes from, as in an attachment.
+    pub url: String,
+    /// Name of the secret with the source's user and password.
+    #[serde(default)]
+    pub credentials: Option<String>,
+    /// How to connect.
+    #[serde(default)]
+    pub source: SourceConfig,
+}
+
+/// What a source is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ProbeReport {
+    /// Its pictures, if it has any.
+    pub video: Option<ProbedVideo>,
+    /// Its sound, if it has any.
+    pub audio: Option<ProbedAudio>,
+    /// From the first try to connect to the first media.
+    pub took: Duration,
+    /// A picture of it: JPEG.
+    pub snapshot: Option<Vec<u8>>,
+}
+
+/// Pictures of a source.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ProbedVideo {
+    /// Codec, in words.
+    pub codec: String,
+    /// Width and height, pixels.
+    pub size: Option<(u32, u32)>,
+    /// Pictures a second, as the source says or as they came.
+    pub fps: Option<f64>,
+}
+
+/// Sound of a source.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ProbedAudio {
+    /// Codec, in words.
+    pub codec: String,
+    /// Samples a second.
+    pub sample_rate: Option<u32>,
+    /// Channels.
+    pub n_channels: Option<u32>,
+}
+
+/// Why a source cannot be played, in words that say what to do and hold no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ProbeFailed(pub String);

@@ -1,0 +1,148 @@
+//! Schemas of what is attached, for the OpenAPI document. Requests are those of the types that read them.
+
+use schemars::{JsonSchema, schema_for};
+use serde_json::{Map, Value, json};
+
+use super::{
+    attach::Tags,
+    control::ProbeRequest,
+    openapi::{reference, relocate},
+    streams::STATES,
+};
+use crate::control::attachment::Attachment;
+
+/// By name.
+pub(super) fn control() -> Map<String, Value> {
+    let mut schemas = Map::new();
+    let list = |key: &str, of: &str| {
+        json!({ "type": "object", "required": [key],
+                "properties": { key: { "type": "array", "items": reference(of) } } })
+    };
+    schemas.insert("Attachment".into(), request::<Attachment>("Attachment"));
+    schemas.insert("Tags".into(), request::<Tags>("Tags"));
+    schemas.insert("ProbeRequest".into(), request::<ProbeRequest>("ProbeRequest"));
+    schemas.insert("Stream".into(), stream());
+    schemas.insert("Streams".into(), list("streams", "Stream"));
+    schemas.insert("Figures".into(), figures());
+    schemas.insert("Profile".into(), profile());
+    schemas.insert("Profiles".into(), list("profiles", "Profile"));
+    schemas.insert("Worker".into(), worker());
+    let mut workers = list("workers", "Worker");
+    workers["properties"]["trouble"] =
+        json!({ "type": ["string", "null"], "description": "What stands between this worker and the store." });
+    workers["properties"]["attachable"] =
+        json!({ "type": "boolean", "description": "Streams can be attached and detached while the service runs." });
+    schemas.insert("Workers".into(), workers);
+    schemas.insert("Probe".into(), probe());
+    schemas
+}
+
+fn request<T: JsonSchema>(name: &str) -> Value {
+    let mut schema = schema_for!(T).as_value().clone();
+    relocate(&mut schema, name);
+    schema
+}
+
+fn stream() -> Value {
+    json!({
+        "type": "object",
+        "required": ["name", "tags", "state", "detail", "session", "source", "speech_lag_ms", "records", "n_readers",
+                     "captions", "playlist", "url", "credentials", "profile", "weight", "origin", "revision", "worker",
+                     "address", "epoch", "figures", "report_age_ms"],
+        "properties": {
+            "name": { "type": "string" },
+            "tags": { "type": "object", "additionalProperties": { "type": "string" } },
+            "state": { "enum": STATES, "description": "`waiting`: no worker has it yet." },
+            "detail": { "type": ["string", "null"] },
+            "session": { "type": ["string", "null"] },
+            "source": { "type": ["object", "null"],
+                        "description": "Codecs and picture size; null when not playing, and of another worker's stream." },
+            "speech_lag_ms": { "type": ["integer", "null"],
+                               "description": "Sound received but not yet transcribed; null where nobody listens." },
+            "records": { "type": "object", "additionalProperties": { "type": "integer" },
+                         "description": "Records ever put into this worker's feed, by type." },
+            "n_readers": { "type": "integer" },
+            "captions": { "type": "string", "description": "Path of the caption feed, at the worker that runs the stream." },
+            "playlist": { "type": ["string", "null"], "description": "Path of the HLS playlist, likewise." },
+            "url": { "type": ["string", "null"], "description": "Without secrets." },
+            "credentials": { "type": ["string", "null"], "description": "Name of the secret that it is opened with." },
+            "profile": { "type": ["string", "null"], "description": "The profile that it runs or would run." },
+            "weight": { "type": ["number", "null"] },
+            "origin": { "enum": ["api", "folder", "config", null], "description": "Who asked for it, and alone may change it." },
+            "revision": { "type": ["integer", "null"],
+                          "description": "Grows with every change; 0 of a stream of the configuration file." },
+            "worker": { "type": ["string", "null"], "description": "Who runs it, as was told last." },
+            "address": { "type": ["string", "null"], "description": "That worker's HTTP service, where it is known." },
+            "epoch": { "type": ["integer", "null"], "description": "Of the lease that it runs under." },
+            "figures": { "oneOf": [reference("Figures"), { "type": "null" }] },
+            "report_age_ms": { "type": ["integer", "null"], "description": "How long ago the worker told this." },
+        },
+    })
+}
+
+fn figures() -> Value {
+    json!({
+        "type": "object",
+        "required": ["fps", "n_decoded", "n_inferred", "n_gaps"],
+        "properties": {
+            "fps": { "type": "number", "description": "Frames analysed a second, over the last seconds." },
+            "latency_ms": { "type": "number", "description": "Median from the decoded picture to its record." },
+            "speech_lag_ms": { "type": "integer" },
+            "n_decoded": { "type": "integer" },
+            "n_inferred": { "type": "integer" },
+            "n_dropped": { "type": "object", "additionalProperties": { "type": "integer" },
+                           "description": "Frames left out, by reason." },
+            "n_gaps": { "type": "integer" },
+        },
+    })
+}
+
+fn profile() -> Value {
+    json!({
+        "type": "object",
+        "required": ["name", "detect", "transcribe", "select", "n_streams"],
+        "properties": {
+            "name": { "type": "string" },
+            "detect": { "type": ["string", "null"], "description": "The detector, if it looks." },
+            "transcribe": { "type": ["string", "null"], "description": "The transcriber, if it listens." },
+            "select": { "description": "Its selectors, as they are configured; null without any." },
+            "n_streams": { "type": "integer", "description": "Streams bound to it." },
+        },
+    })
+}
+
+fn worker() -> Value {
+    json!({
+        "type": "object",
+        "required": ["id", "is_this", "capacity", "load", "n_streams", "leases", "draining", "address", "version", "age_ms"],
+        "properties": {
+            "id": { "type": "string" },
+            "is_this": { "type": "boolean", "description": "It is the one that answers." },
+            "capacity": { "type": "number" },
+            "load": { "type": "number", "description": "Sum of the weights of its streams." },
+            "n_streams": { "type": "integer" },
+            "leases": { "type": "array", "items": { "type": "integer" } },
+            "draining": { "type": "boolean", "description": "It is leaving." },
+            "address": { "type": ["string", "null"] },
+            "version": { "type": "string" },
+            "age_ms": { "type": "integer", "description": "How long ago it told this." },
+        },
+    })
+}
+
+fn probe() -> Value {
+    json!({
+        "type": "object",
+        "required": ["video", "audio", "took_ms", "snapshot"],
+        "properties": {
+            "video": { "type": ["object", "null"],
+                       "properties": { "codec": { "type": "string" }, "width": { "type": ["integer", "null"] },
+                                       "height": { "type": ["integer", "null"] }, "fps": { "type": ["number", "null"] } } },
+            "audio": { "type": ["object", "null"],
+                       "properties": { "codec": { "type": "string" }, "sample_rate": { "type": ["integer", "null"] },
+                                       "n_channels": { "type": ["integer", "null"] } } },
+            "took_ms": { "type": "integer", "description": "From the first try to connect to the first media." },
+            "snapshot": { "type": ["string", "null"], "description": "A JPEG as a data URL." },
+        },
+    })
+}

@@ -1,0 +1,244 @@
+//! The table of our routes: what the router, the OpenAPI document and the answer to a wrong method are made from.
+
+use super::{
+    captions,
+    openapi::{Answer, ERROR, Parameter, Route, Schema, Verb},
+    streams::STATES,
+    transcribe,
+};
+use crate::feed::Kind;
+
+/// Path of all streams.
+pub(super) const STREAMS: &str = "/v1/streams";
+/// Path of one stream.
+pub(super) const STREAM: &str = "/v1/streams/{name}";
+/// Media type of most answers.
+pub(super) const JSON: &str = "application/json";
+const KINDS: [&str; 4] = {
+    let [a, b, c, d] = Kind::ALL;
+    [a.plural(), b.plural(), c.plural(), d.plural()]
+};
+
+const fn good(content: &'static [(&'static str, &'static str)]) -> Answer {
+    Answer { status: 200, description: "Good.", content }
+}
+
+const BAD: Answer = Answer { status: 400, description: "A parameter is unknown or wrong.", content: &[(JSON, ERROR)] };
+const UNKNOWN: Answer = Answer { status: 404, description: "There is no such stream.", content: &[(JSON, ERROR)] };
+const NO_UPGRADE: Answer =
+    Answer { status: 426, description: "The upgrade to a WebSocket went wrong.", content: &[(JSON, ERROR)] };
+const BUSY: Answer =
+    Answer { status: 503, description: "All places for readers are taken.", content: &[(JSON, ERROR)] };
+const SWITCHING: Answer = Answer { status: 101, description: "The WebSocket is open.", content: &[] };
+
+const fn query(name: &'static str, description: &'static str, schema: Schema) -> Parameter {
+    Parameter { name, place: "query", description, schema }
+}
+
+const BAD_BODY: Answer =
+    Answer { status: 400, description: "The body, a parameter or the name is wrong.", content: &[(JSON, ERROR)] };
+const NOT_YOURS: Answer = Answer {
+    status: 409,
+    description: "It belongs to the configuration file or to the watched folder, or this service has no store.",
+    content: &[(JSON, ERROR)],
+};
+const CHANGED: Answer = Answer {
+    status: 412,
+    description: "It is not at the revision that `If-Match` names, or is there although `If-None-Match` says `*`.",
+    content: &[(JSON, ERROR)],
+};
+const UNFIT: Answer =
+    Answer { status: 422, description: "It can never be run; every reason.", content: &[(JSON, ERROR)] };
+const NOT_NOW: Answer = Answer {
+    status: 503,
+    description: "The store cannot be reached, or the service is stopping.",
+    content: &[(JSON, ERROR)],
+};
+
+const fn header(name: &'static str, description: &'static str) -> Parameter {
+    Parameter { name, place: "header", description, schema: Schema::Text }
+}
+
+const CONDITIONS: [Parameter; 2] = [
+    header("If-Match", "Do it only if the stream is still at this revision: the `ETag` of an answer."),
+    header("If-None-Match", "`*`: do it only if there is no such stream."),
+];
+const FILTERS: [Parameter; 6] = [
+    query("name", "Exact name, or a pattern with `*` and `?`.", Schema::Text),
+    query(
+        "tag",
+        "`key:value`. May come several times: every key must fit, and of several values for one key, one.",
+        Schema::Texts,
+    ),
+    query(
+        "tags",
+        "The same as JSON: `{\"key\":\"Location\",\"values\":[\"Front\"]}`, or a list of such, all of which must fit.",
+        Schema::Text,
+    ),
+    query("profile", "The profile that it runs.", Schema::Text),
+    query("state", "How it is.", Schema::OneOf(&STATES)),
+    query("worker", "Id of the worker that runs it.", Schema::Text),
+];
+
+/// Every route that is ours, in the order of the document.
+pub(super) const ROUTES: &[Route] = &[
+    Route::get(
+        "/",
+        "A page that shows live captions",
+        &[
+            good(&[("text/html", "")]),
+            Answer { status: 303, description: "The token in the query was put into a cookie.", content: &[] },
+        ],
+    ),
+    Route { open: true, ..Route::get("/page.css", "The page's style", &[good(&[("text/css", "")])]) },
+    Route { open: true, ..Route::get("/page.js", "The page's script", &[good(&[("text/javascript", "")])]) },
+    Route {
+        open: true,
+        ..Route::get(
+            "/hls.js",
+            "The page's player, for browsers that cannot play HLS themselves",
+            &[good(&[("text/javascript", "")])],
+        )
+    },
+    Route {
+        description: "All that are attached, whichever worker runs them. Filters narrow them down; all of them must fit.",
+        parameters: &FILTERS,
+        ..Route::get(STREAMS, "All streams", &[good(&[(JSON, "Streams")]), BAD])
+    },
+    Route::get(STREAM, "One stream", &[good(&[(JSON, "Stream")]), BAD, UNKNOWN]),
+    Route {
+        description: "Answered once it is written down for good; other streams go on undisturbed. The stream starts, or \
+                      starts anew where what it runs has changed, on whichever worker has its lease.",
+        parameters: &CONDITIONS,
+        body: Some("Attachment"),
+        ..Route::write(
+            Verb::Put,
+            STREAM,
+            "Attach a stream, or change what is attached",
+            &[
+                good(&[(JSON, "Stream")]),
+                Answer { status: 201, description: "It was not there before.", content: &[(JSON, "Stream")] },
+                BAD_BODY,
+                NOT_YOURS,
+                CHANGED,
+                UNFIT,
+                NOT_NOW,
+            ],
+        )
+    },
+    Route {
+        description: "Only those that are named: a value sets one, `null` takes one away. Profiles whose selectors look at \
+                      tags are bound anew at once.",
+        parameters: &CONDITIONS,
+        body: Some("Tags"),
+        ..Route::write(
+            Verb::Patch,
+            STREAM,
+            "Change a stream's tags",
+            &[good(&[(JSON, "Stream")]), BAD_BODY, UNKNOWN, NOT_YOURS, CHANGED, UNFIT, NOT_NOW],
+        )
+    },
+    Route {
+        description: "What it has in hand is still analysed and published.",
+        parameters: &CONDITIONS,
+        ..Route::write(
+            Verb::Delete,
+            STREAM,
+            "Detach a stream",
+            &[
+                Answer { status: 204, description: "It is detached.", content: &[] },
+                BAD,
+                UNKNOWN,
+                NOT_YOURS,
+                CHANGED,
+                NOT_NOW,
+            ],
+        )
+    },
+    Route::get("/v1/profiles", "What can be run on a stream", &[good(&[(JSON, "Profiles")]), BAD]),
+    Route::get("/v1/workers", "Who runs the streams", &[good(&[(JSON, "Workers")]), BAD]),
+    Route {
+        description: "Connects as the stream would and looks at the first media: codecs, picture size, rate and one picture. \
+                      Keeps nothing. With `Accept: image/jpeg` the answer is the picture alone.",
+        body: Some("ProbeRequest"),
+        ..Route::write(
+            Verb::Post,
+            "/v1/probe",
+            "Try a URL before it is kept",
+            &[
+                good(&[(JSON, "Probe"), ("image/jpeg", "")]),
+                BAD_BODY,
+                Answer { status: 422, description: "It cannot be played; why.", content: &[(JSON, ERROR)] },
+                Answer { status: 501, description: "This service cannot probe.", content: &[(JSON, ERROR)] },
+                Answer { status: 503, description: "Four are being tried already.", content: &[(JSON, ERROR)] },
+            ],
+        )
+    },
+    Route {
+        description: "As a WebSocket when asked to upgrade (one record a text message); else as server-sent events, live \
+                      WebVTT (final cues only) or JSON (the newest revision of each recent cue), by `format` or `Accept`. \
+                      A reader that is too slow, or comes back too late, gets a `lost` record and goes on with the oldest \
+                      that is kept.",
+        parameters: &[
+            query(
+                "types",
+                "Kinds of records. Default: `captions`, and for SSE and WebSocket also `status` and `gaps`.",
+                Schema::SomeOf(&KINDS),
+            ),
+            query("format", "Goes before `Accept`.", Schema::OneOf(&captions::FORMATS)),
+            query(
+                "recent",
+                "Begin with at most so many of the last records. Default: 100 for JSON, otherwise 0.",
+                Schema::Number,
+            ),
+            query("last_event_id", "Go on after the record of this id. Not for JSON.", Schema::Text),
+            Parameter {
+                name: "Last-Event-ID",
+                place: "header",
+                description: "As `last_event_id`, before which it goes.",
+                schema: Schema::Text,
+            },
+        ],
+        ..Route::get(
+            "/v1/streams/{name}/captions",
+            "Captions and transcripts of a stream, live",
+            &[
+                good(&[(JSON, "Captions"), ("text/event-stream", ""), ("text/vtt", "")]),
+                SWITCHING,
+                BAD,
+                UNKNOWN,
+                NO_UPGRADE,
+                BUSY,
+            ],
+        )
+    },
+    Route {
+        description: "Binary messages hold mono sound of 16 kHz, at most 256 KiB each. The text message `{\"type\":\"end\"}` \
+                      says that no more comes: what is pending is transcribed, then `{\"type\":\"end\",\"n_samples\":...}` \
+                      comes back and the socket is closed. Answers are transcript records, and gap records for speech that was not transcribed.",
+        parameters: &[
+            query("language", "ISO 639-1 code of what is spoken. Default: the model tells.", Schema::Text),
+            query("format", "Samples, little endian. Default: `s16le`.", Schema::OneOf(&transcribe::FORMATS)),
+            query("types", "Kinds of records that come back. Default: `transcripts,gaps`.", Schema::SomeOf(&KINDS)),
+        ],
+        ..Route::get(
+            "/v1/transcribe",
+            "Send sound, get transcripts back (WebSocket)",
+            &[
+                SWITCHING,
+                BAD,
+                NO_UPGRADE,
+                Answer { status: 501, description: "No speech model is loaded.", content: &[(JSON, ERROR)] },
+                BUSY,
+            ],
+        )
+    },
+    Route::get("/metrics", "Metrics in Prometheus' text format", &[good(&[("text/plain", "")])]),
+    Route { open: true, ..Route::get("/healthz", "Whether the process lives", &[good(&[("text/plain", "")])]) },
+    Route::get(
+        "/readyz",
+        "Whether models are loaded and streams started",
+        &[good(&[("text/plain", "")]), Answer { status: 503, description: "Not yet.", content: &[(JSON, ERROR)] }],
+    ),
+    Route::get("/openapi.json", "This document", &[good(&[(JSON, "")])]),
+];
