@@ -10,6 +10,7 @@ use base::{
     event::Event,
     queue::WhenFull,
     time::{Clock, Timestamp},
+    trace::Tracer,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -87,9 +88,16 @@ pub struct BuildContext {
     pub clock: Arc<dyn Clock>,
     /// Whether records are stamped.
     pub stamp: Stamp,
+    /// Takes the spans of deliveries, where anybody wants them.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl BuildContext {
+    /// With nobody who wants spans.
+    pub fn new(clock: Arc<dyn Clock>, stamp: Stamp) -> Self {
+        Self { clock, stamp, tracer: None }
+    }
+
     /// The `published_at` of a record encoded now.
     fn published_at(&self) -> Option<Timestamp> {
         match self.stamp {

@@ -125,7 +125,7 @@ struct Bench {
 
 fn bench(spool: &SpoolConfig, only: Option<Vec<String>>) -> Bench {
     let (far_end, clock) = (FarEnd::default(), ManualClock::new());
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted };
+    let context = BuildContext::new(clock.clone(), Stamp::Omitted);
     let options = CourierOptions { name: "far", spool, key_by: KeyBy::Stream, only, dead_letters: None, context };
     let courier = Box::new(Courier::open(far_end.clone(), options).expect("courier"));
     Bench { far_end, clock, courier }
@@ -268,7 +268,7 @@ fn a_gap_tells_what_a_full_spool_dropped() {
     }
     losses.add(&Entry { number: 8, bytes: None });
     assert_eq!(losses.n_records(), 6);
-    let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Published };
+    let context = BuildContext::new(ManualClock::new(), Stamp::Published);
     let notices = losses.notices(&context);
     let record = Record::from_bytes(&notices[0]).expect("a record");
     assert_eq!((notices.len(), record.kind, record.stream), (1, "gap", "front-door"));

@@ -92,7 +92,7 @@ fn kinds() {
 }
 
 fn context() -> BuildContext {
-    BuildContext { clock: SystemClock::new(), stamp: Stamp::Published }
+    BuildContext::new(SystemClock::new(), Stamp::Published)
 }
 
 #[test]
