@@ -13,6 +13,7 @@ WEBVTT_VERSION=0.6.0
 WEBSOCKETS_VERSION=17.4
 STANDARDWEBHOOKS_VERSION=1.1.0
 CONFLUENT_KAFKA_VERSION=2.16.1
+OPENTELEMETRY_PROTO_VERSION=1.45.2
 mkdir -p "$CACHE" "$DATA/lib"
 export PATH="$HOME/.cargo/bin:$PATH"
 
@@ -116,7 +117,7 @@ browser() {
 
 # Python tools that check us from outside.
 test_venv() {
-  local want="webvtt-py==$WEBVTT_VERSION websockets==$WEBSOCKETS_VERSION standardwebhooks==$STANDARDWEBHOOKS_VERSION confluent-kafka==$CONFLUENT_KAFKA_VERSION" dir="$CACHE/test-venv"
+  local want="webvtt-py==$WEBVTT_VERSION websockets==$WEBSOCKETS_VERSION standardwebhooks==$STANDARDWEBHOOKS_VERSION confluent-kafka==$CONFLUENT_KAFKA_VERSION opentelemetry-proto==$OPENTELEMETRY_PROTO_VERSION" dir="$CACHE/test-venv"
   if [ "$(cat "$dir/.pinned" 2>/dev/null)" != "$want" ]; then
     say "Python test tools: fetching $want"
     # shellcheck disable=SC2086

@@ -19,3 +19,4 @@ pub mod signals;
 pub mod stream;
 pub mod summary;
 pub mod topology;
+pub mod traces;

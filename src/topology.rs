@@ -25,6 +25,7 @@ use base::{
     media::{SessionId, StreamInfo},
     queue::{self, QueueReading, Sender, WhenFull},
     time::Clock,
+    trace::Tracer,
 };
 use inference::{
     engine::{Engine, EngineConfig},
@@ -115,6 +116,7 @@ pub struct House {
     engines: HashMap<String, Arc<Engine>>,
     pools: HashMap<String, Arc<SpeechPool>>,
     fanout: Fanout,
+    tracer: Option<Arc<dyn Tracer>>,
     sinks: Vec<(SinkHandle, QueueProbe)>,
     streams: Vec<Attached>,
     roster: Arc<Roster>,
@@ -189,11 +191,17 @@ impl House {
             engines: HashMap::new(),
             pools: HashMap::new(),
             fanout: Fanout::default(),
+            tracer: None,
             sinks: Vec::new(),
             streams: Vec::new(),
             feed: None,
             segments: None,
         }
+    }
+
+    /// Spans of frames and deliveries go there. Before [`House::connect`].
+    pub fn trace(&mut self, tracer: Arc<dyn Tracer>) {
+        self.tracer = Some(tracer);
     }
 
     /// Builds the sinks and starts them; `onlookers` where there are any. Once, before the first stream is attached.
@@ -213,7 +221,7 @@ impl House {
         };
         let mut senders = Vec::new();
         for (name, config) in sinks {
-            let context = BuildContext { clock: Arc::clone(&self.clock), stamp, progress: None };
+            let context = BuildContext { tracer: self.tracer.clone(), ..BuildContext::new(Arc::clone(&self.clock), stamp) };
             let sink = config.build(name, context).with_context(|| format!("sink `{name}`"))?;
             let settings = config.queue();
             let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);
@@ -325,6 +333,7 @@ impl House {
             players: self.fanout.players.clone(),
             recorded: matches!(running, Running::Replay { .. }),
             fanout: self.fanout.clone(),
+            tracer: self.tracer.clone(),
             clock: Arc::clone(&self.clock),
             session: session.clone(),
         })?;

@@ -18,3 +18,4 @@ mod replay;
 mod rtsp;
 mod speech;
 mod spool;
+mod traces;

@@ -11,3 +11,4 @@ pub mod queue;
 pub mod redact;
 pub mod shutdown;
 pub mod time;
+pub mod trace;

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use base::time::Clock;
+use base::trace::Tracer;
 use parking_lot::Mutex;
 use rdkafka::{
     error::RDKafkaErrorCode as Code,
@@ -24,7 +24,7 @@ use rdkafka::{
 };
 
 use crate::{
-    SinkError, TopicCount,
+    BuildContext, SinkError, TopicCount,
     delivery::{NotSent, Outlet, Report},
     record::Record,
 };
@@ -94,11 +94,13 @@ pub(crate) struct Kafka {
     turned_back: bool,
     /// Told to all threads that work for this sink.
     stop: Arc<AtomicBool>,
+    tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl Kafka {
     /// Makes the client, which connects in the background.
-    fn start(name: &str, config: &KafkaConfig, clock: Arc<dyn Clock>) -> Result<Self, SinkError> {
+    fn start(name: &str, config: &KafkaConfig, context: &BuildContext) -> Result<Self, SinkError> {
+        let clock = Arc::clone(&context.clock);
         let secrets: Arc<Secrets> = Arc::default();
         let stop: Arc<AtomicBool> = Arc::default();
         let settings = Settings::new(config, Arc::clone(&secrets));
@@ -133,6 +135,7 @@ impl Kafka {
             looked_at_credentials: Duration::ZERO,
             turned_back: false,
             stop,
+            tracer: context.tracer.clone(),
         };
         kafka.make()?;
         if config.on_start == OnStart::Fail {
@@ -261,7 +264,7 @@ impl Outlet for Kafka {
             let cause = self.unmade.clone().unwrap_or_else(|| "there is no kafka client at the moment".into());
             return self.turn_back(number, topic, cause);
         };
-        let (headers, n_bytes) = headers::of(record);
+        let (headers, n_bytes) = headers::of(record, self.tracer.as_deref());
         if n_bytes as u64 > self.limit(topic).0 {
             return self.refuse(number, self.too_large(n_bytes as u64, topic));
         }

@@ -10,6 +10,7 @@ use base::{
     event::Event,
     queue::WhenFull,
     time::{Clock, Timestamp},
+    trace::Tracer,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -95,9 +96,16 @@ pub struct BuildContext {
     pub stamp: Stamp,
     /// Where to tell how far streams under a lease have arrived; none where nobody asks.
     pub progress: Option<delivery::Progress>,
+    /// Takes the spans of deliveries, where anybody wants them.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl BuildContext {
+    /// With nobody who asks for progress or spans.
+    pub fn new(clock: Arc<dyn Clock>, stamp: Stamp) -> Self {
+        Self { clock, stamp, progress: None, tracer: None }
+    }
+
     /// The `published_at` of a record encoded now.
     fn published_at(&self) -> Option<Timestamp> {
         match self.stamp {

@@ -41,7 +41,7 @@ fn config(brokers: &[String], more: Value) -> SinkConfig {
 }
 
 fn context() -> BuildContext {
-    BuildContext { clock: SystemClock::new(), stamp: Stamp::Published, progress: None }
+    BuildContext::new(SystemClock::new(), Stamp::Published)
 }
 
 /// Sends all events through a sink, calling `before` before each, and closes it.

@@ -51,7 +51,7 @@ struct Running {
 
 impl Running {
     fn start(config: &SinkConfig, grace: Duration) -> Self {
-        let context = BuildContext { clock: SystemClock::new(), stamp: Stamp::Published, progress: None };
+        let context = BuildContext::new(SystemClock::new(), Stamp::Published);
         let clock = Arc::clone(&context.clock);
         let sink = config.build("hook", context).expect("sink");
         let (events, rx) = queue("hook", 64, WhenFull::Block);

@@ -17,6 +17,7 @@ use base::{
         AudioChunk, Frame, GapReason, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo,
     },
     time::{Clock, Pts},
+    trace::Tracer,
 };
 use inference::{
     InferenceError,
@@ -71,6 +72,8 @@ pub struct AnalysisOptions {
     pub recorded: bool,
     /// Where events go.
     pub fanout: Fanout,
+    /// Takes the spans of frames, where anybody wants them.
+    pub tracer: Option<Arc<dyn Tracer>>,
     /// Who hands its media on to players, if anybody.
     pub players: Option<Arc<HlsStore>>,
     /// Time.
@@ -211,6 +214,7 @@ impl Analysis {
                     outlet: outlet.clone(),
                     clock: Arc::clone(&options.clock),
                     findings: Arc::clone(&findings),
+                    tracer: options.tracer,
                 };
                 // The tracker's second pass lives on detections too weak to be reported by themselves.
                 let low_score = results.tracker_config.as_ref().map(|t| t.low_score);

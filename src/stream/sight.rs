@@ -1,12 +1,13 @@
 //! What is seen: turns the detections of one stream into tracks and events. Owned by the stream's lane, runs on the model's
 //! thread. Never does I/O.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base::{
     event::{Body, Detection, Detections, Event, ModelId, TrackedObject},
     media::{Frame, SessionId, StreamInfo},
     time::Clock,
+    trace::{Span, Tracer, span_of_part, trace_of},
 };
 use inference::{
     filter::ReportThresholds,
@@ -30,10 +31,12 @@ pub(super) struct Sight {
     pub(super) outlet: Outlet,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) findings: Arc<Findings>,
+    pub(super) tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl Sight {
     pub(super) fn take(&mut self, frame: Frame, detections: Vec<Detection>) {
+        let inferred_at = self.clock.monotonic();
         let mut objects: Vec<TrackedObject> = match &self.tracker_config {
             None => detections.into_iter().map(|detection| TrackedObject { detection, track: None }).collect(),
             Some(config) => {
@@ -74,7 +77,35 @@ impl Sight {
         });
         let event = Event::new(&self.info, &frame.session, frame.index, frame.pts, frame.captured, body);
         self.findings.latency.add(self.clock.monotonic().saturating_sub(frame.decoded_at));
+        let id = self.tracer.is_some().then(|| event.id.clone());
         self.outlet.publish(Branch::Sight, event);
+        if let Some(id) = id {
+            self.trace(&frame, &id, inferred_at);
+        }
         self.outlet.told_until(Branch::Sight, frame.pts);
+    }
+    /// Spans of the frame: all of its way to the sinks' queues, and in it the wait for the model and its run.
+    fn trace(&self, frame: &Frame, id: &str, inferred_at: Duration) {
+        let Some(tracer) = &self.tracer else { return };
+        let trace = trace_of(frame.session.as_str(), frame.pts.millis());
+        if !tracer.is_sampled(&trace) {
+            return;
+        }
+        let (now, end) = (self.clock.monotonic(), self.clock.wall());
+        let wall = |at: Duration| end - jiff::SignedDuration::try_from(now.saturating_sub(at)).unwrap_or_default();
+        let of = |name, parent, start, end, attributes| {
+            let id = span_of_part(id, name);
+            tracer.record(Span { trace, id, parent, name, start, end, attributes, error: None });
+        };
+        let whole = vec![
+            ("stream", self.info.name.to_string()),
+            ("session", frame.session.to_string()),
+            ("pts_ms", frame.pts.millis().to_string()),
+            ("id", id.to_owned()),
+        ];
+        let parent = Some(span_of_part(id, "record"));
+        of("record", None, wall(frame.decoded_at), end, whole);
+        of("infer", parent, wall(frame.decoded_at), wall(inferred_at), vec![("model", self.model.name.clone())]);
+        of("publish", parent, wall(inferred_at), end, Vec::new());
     }
 }

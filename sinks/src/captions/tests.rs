@@ -6,7 +6,7 @@ use super::*;
 use crate::{Stamp, samples};
 
 fn build(config: &CaptionsConfig) -> Result<Box<dyn Sink>, SinkError> {
-    config.build("captions", BuildContext { clock: ManualClock::new(), stamp: Stamp::Omitted, progress: None })
+    config.build("captions", BuildContext::new(ManualClock::new(), Stamp::Omitted))
 }
 
 fn replace(path: PathBuf) -> CaptionsConfig {

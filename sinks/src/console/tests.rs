@@ -20,7 +20,7 @@ impl Write for Screen {
 /// What the sink shows of `events`.
 fn shown(config: &ConsoleConfig, colored: bool, events: &[Event]) -> String {
     let screen = Screen::default();
-    let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Omitted, progress: None };
+    let context = BuildContext::new(ManualClock::new(), Stamp::Omitted);
     let mut sink = Box::new(Console::new(config, Box::new(screen.clone()), colored, context));
     for event in events {
         sink.publish(event).expect("screen");
@@ -129,7 +129,7 @@ fn a_reader_that_has_gone_is_no_failure() {
         }
     }
     let clock = ManualClock::new();
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: None };
+    let context = BuildContext::new(clock.clone(), Stamp::Omitted);
     let sink = Box::new(Console::new(&ConsoleConfig::default(), Box::new(Gone), false, context));
     let (tx, rx) = base::queue::queue("test", 1, WhenFull::Block);
     let handle = crate::spawn("console", sink, rx, Duration::from_secs(60), clock).expect("thread");

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod keep;
+mod traced;
 
 /// Records are read back in pieces of up to about so many bytes; of fewer while the far end takes little at a time.
 const MOST_READ_BYTES: usize = 256 * 1024;
@@ -90,6 +91,7 @@ pub struct Courier<O> {
     trim_trouble: Option<String>,
     letters_trouble: Option<String>,
     account: Account,
+    traced: traced::Traced,
     herald: Herald,
     /// On the monotonic clock.
     looked_at_oldest: Option<Duration>,
@@ -124,6 +126,7 @@ impl<O: Outlet> Courier<O> {
             );
         }
         let meter = Arc::new(Meter::default());
+        let traced = traced::Traced::new(name, &context);
         let mut courier = Self {
             name: name.to_owned(),
             outlet,
@@ -152,6 +155,7 @@ impl<O: Outlet> Courier<O> {
             trim_trouble: None,
             letters_trouble: None,
             account: Account::default(),
+            traced,
             herald: Herald::new(name),
             looked_at_oldest: None,
         };
@@ -206,6 +210,7 @@ impl<O: Outlet> Courier<O> {
         if !self.flight.arrived(number, is_settled) {
             return;
         }
+        self.traced.fate(number, &fate);
         // Pushed out of a full spool while it was on its way, and counted as dropped.
         let is_pushed_out = number < self.backlog.reading().first;
         match fate {
@@ -400,6 +405,8 @@ impl<O: Outlet> Sink for Courier<O> {
         let encode = |&at: &usize| record::encode(&events[at], &self.key_by, published_at, accepted_ms);
         let entries: Vec<Vec<u8>> = wanted.iter().map(encode).collect();
         let (n_kept, outcome) = if entries.is_empty() { (0, Ok(())) } else { self.keep(&entries) };
+        let first = self.backlog.reading().next - n_kept as u64;
+        self.traced.accepted((first..).zip(wanted[..n_kept].iter().map(|&at| &*events[at])));
         // Those that nobody wants are taken with the wanted one before them.
         let n_taken = wanted.get(n_kept).copied().unwrap_or(events.len());
         if let Some(tally) = &mut self.tally {

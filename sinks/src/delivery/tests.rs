@@ -133,7 +133,7 @@ fn bench(spool: &SpoolConfig, only: Option<Vec<String>>) -> Bench {
 
 fn bench_with(spool: &SpoolConfig, only: Option<Vec<String>>, progress: Option<Progress>) -> Bench {
     let (far_end, clock) = (FarEnd::default(), ManualClock::new());
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress };
+    let context = BuildContext { progress, ..BuildContext::new(clock.clone(), Stamp::Omitted) };
     let options = CourierOptions { name: "far", spool, key_by: KeyBy::Stream, only, dead_letters: None, context };
     let courier = Box::new(Courier::open(far_end.clone(), options).expect("courier"));
     Bench { far_end, clock, courier }
@@ -335,7 +335,7 @@ fn a_gap_tells_what_a_full_spool_dropped() {
     }
     losses.add(&Entry { number: 8, bytes: None });
     assert_eq!(losses.n_records(), 6);
-    let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Published, progress: None };
+    let context = BuildContext::new(ManualClock::new(), Stamp::Published);
     let notices = losses.notices(&context);
     let record = Record::from_bytes(&notices[0]).expect("a record");
     assert_eq!((notices.len(), record.kind, record.stream), (1, "gap", "front-door"));

@@ -9,7 +9,7 @@ use super::*;
 use crate::{SinkReport, Stamp, samples, spawn};
 
 fn build(config: &FileConfig, clock: &Arc<ManualClock>) -> Result<Box<dyn Sink>, SinkError> {
-    config.build("file", BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: None })
+    config.build("file", BuildContext::new(clock.clone(), Stamp::Omitted))
 }
 
 /// Publishes frames `from..to` and closes.
@@ -87,7 +87,7 @@ fn a_file_of_somebody_else_is_left_alone() {
         let dir = tempfile::tempdir().expect("dir");
         let config = FileConfig::new(dir.path().join("theirs"));
         fs::write(&config.path, theirs).expect("write");
-        let context = BuildContext { clock: ManualClock::new(), stamp: Stamp::Omitted, progress: None };
+        let context = BuildContext::new(ManualClock::new(), Stamp::Omitted);
         let error = config.build("out", context).err().expect(theirs).to_string();
         assert!(error.contains("no record of eyewitness") && error.contains("theirs"), "{error}");
         assert_eq!(fs::read_to_string(&config.path).expect("read"), theirs);
@@ -183,7 +183,7 @@ fn errors_name_the_path_and_what_to_do() {
 #[test]
 fn a_full_disk_blocks_and_loses_nothing_uncounted() {
     let clock = SystemClock::new();
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: None };
+    let context = BuildContext::new(clock.clone(), Stamp::Omitted);
     let sink = FileConfig::new("/dev/full").build("file", context).expect("build");
     let (tx, rx) = queue("test", 4, WhenFull::Block);
     let handle = spawn("file", sink, rx, Duration::from_millis(300), clock).expect("thread");
@@ -212,7 +212,7 @@ fn goes_on_at_the_very_byte_after_a_refused_write() {
     let dir = tempfile::tempdir().expect("dir");
     let config = FileConfig::new(dir.path().join("e.jsonl"));
     let clock = ManualClock::new();
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: None };
+    let context = BuildContext::new(clock.clone(), Stamp::Omitted);
     let open = Open::new(&config, Existing::Append, &context).expect("open");
     let mut sink = JsonLines {
         name: "file".into(),

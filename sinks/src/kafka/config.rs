@@ -5,7 +5,6 @@ use std::{
     fmt,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
-    sync::Arc,
 };
 
 use base::{queue::WhenFull, redact::REDACTED};
@@ -282,7 +281,7 @@ impl Configured for KafkaConfig {
     fn build(&self, name: &str, context: BuildContext) -> Result<Box<dyn Sink>, SinkError> {
         self.validate()?;
         let dead_letters = self.dead_letters.as_deref().map(|path| DeadLetters::open(name, path)).transpose()?;
-        let kafka = Kafka::start(name, self, Arc::clone(&context.clock))?;
+        let kafka = Kafka::start(name, self, &context)?;
         let key_by = match &self.partition_key {
             PartitionKey::Stream => KeyBy::Stream,
             PartitionKey::Tag(tag) => KeyBy::Tag(tag.clone()),

@@ -1,8 +1,8 @@
 //! The headers of a record: CloudEvents 1.0, Kafka protocol binding, section 3.2 (binary content mode), and the W3C trace
 //! context (<https://www.w3.org/TR/trace-context/>). Pure functions.
 
+use base::trace::{Tracer, span_of, trace_of};
 use rdkafka::message::{Header, OwnedHeaders};
-use sha2::{Digest as _, Sha256};
 
 use crate::record::Record;
 
@@ -15,10 +15,10 @@ const FRAMING_BYTES: usize = 61 + 40;
 const HEADER_BYTES: usize = 6;
 
 /// The headers of `record`, and the bytes that the whole record takes at most in a batch of its own.
-pub(super) fn of(record: &Record<'_>) -> (OwnedHeaders, usize) {
+pub(super) fn of(record: &Record<'_>, tracer: Option<&dyn Tracer>) -> (OwnedHeaders, usize) {
     let kind = ["eyewitness.", record.kind].concat();
     let source = ["/eyewitness/streams/", record.stream].concat();
-    let trace = trace_parent(record);
+    let trace = trace_parent(record, tracer);
     let trace = std::str::from_utf8(&trace).unwrap_or_default();
     let attributes = [
         ("content-type", CONTENT_TYPE),
@@ -38,47 +38,25 @@ pub(super) fn of(record: &Record<'_>) -> (OwnedHeaders, usize) {
     (headers, n_bytes)
 }
 
-/// `traceparent`: the same whenever the record is sent. All records of one moment of a session share a trace; nothing is
-/// sampled, because we export no spans.
-fn trace_parent(record: &Record<'_>) -> [u8; 55] {
-    let mut moment = Sha256::new();
-    moment.update(record.session);
-    moment.update("/");
-    let mut digits = [0; 20];
-    moment.update(decimal(record.pts_ms, &mut digits));
-    let trace: [u8; 32] = moment.finalize().into();
-    let span: [u8; 32] = Sha256::digest(record.id).into();
+/// `traceparent`: the same whenever the record is sent. All records of one moment of a session share a trace; it is flagged
+/// as sampled where our own spans of it are exported.
+fn trace_parent(record: &Record<'_>, tracer: Option<&dyn Tracer>) -> [u8; 55] {
+    let trace = trace_of(record.session, record.pts_ms);
     let mut text = [b'-'; 55];
     text[..2].copy_from_slice(b"00");
-    hex(&trace[..16], &mut text[3..35]);
-    hex(&span[..8], &mut text[36..52]);
-    text[53..].copy_from_slice(b"00");
+    hex(&trace, &mut text[3..35]);
+    hex(&span_of(record.id), &mut text[36..52]);
+    text[53] = b'0';
+    text[54] = if tracer.is_some_and(|tracer| tracer.is_sampled(&trace)) { b'1' } else { b'0' };
     text
 }
 
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
-/// Lower-case hexadecimal digits; all zeros, which the specification forbids, become a one.
+/// Lower-case hexadecimal digits.
 fn hex(bytes: &[u8], text: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    if bytes.iter().all(|byte| *byte == 0)
-        && let Some(last) = text.last_mut()
-    {
-        *last = b'1';
     }
 }
 
@@ -103,35 +81,31 @@ mod tests {
     #[test]
     fn trace_context() {
         let check = |record: Record<'_>, expected: &str| {
-            assert_eq!(std::str::from_utf8(&trace_parent(&record)).expect("ascii"), expected);
+            assert_eq!(std::str::from_utf8(&trace_parent(&record, None)).expect("ascii"), expected);
         };
-        // printf 's/1200' | sha256sum; printf 's-detections-3' | sha256sum
+        // printf 's/1200' | sha256sum; printf 's-detections-3' | sha256sum; printf 's-status-1' | sha256sum
         check(RECORD, "00-9d6b828e962add6cabbb21bf9a3799df-259e8ccfdf65af7f-00");
-        let other =
-            std::str::from_utf8(&trace_parent(&Record { id: "s-status-1", ..RECORD })).expect("ascii").to_owned();
-        assert_eq!(
-            other[..35],
-            std::str::from_utf8(&trace_parent(&RECORD)).expect("ascii")[..35],
-            "one moment, one trace"
-        );
-        assert_ne!(other[36..52], std::str::from_utf8(&trace_parent(&RECORD)).expect("ascii")[36..52]);
-        let mut zeros = [b'0'; 16];
-        hex(&[0; 8], &mut zeros);
-        assert_eq!(&zeros, b"0000000000000001");
-        for (number, expected) in [(0, "0"), (7, "7"), (1200, "1200"), (u64::MAX, "18446744073709551615")] {
-            assert_eq!(decimal(number, &mut [0; 20]), expected.as_bytes());
+        check(Record { id: "s-status-1", ..RECORD }, "00-9d6b828e962add6cabbb21bf9a3799df-ff1b5263111f7b35-00");
+        #[derive(Debug)]
+        struct All;
+        impl Tracer for All {
+            fn is_sampled(&self, _: &base::trace::TraceId) -> bool {
+                true
+            }
+            fn record(&self, _: base::trace::Span) {}
         }
+        assert!(trace_parent(&RECORD, Some(&All)).ends_with(b"-01"), "sampled");
     }
 
     #[test]
     fn attributes_and_size() {
-        let (headers, n_bytes) = of(&RECORD);
+        let (headers, n_bytes) = of(&RECORD, None);
         let got: Vec<(&str, &[u8])> = headers.iter().map(|h| (h.key, h.value.expect("a value"))).collect();
         assert_eq!(got.len(), 8);
         assert_eq!(got[2], ("ce_id", &b"s-detections-3"[..]));
         assert_eq!(got[7], ("ce_time", &b"2026-09-21T13:33:20.123Z"[..]));
         let bare: usize = got.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() + 12;
         assert!(n_bytes > bare + 61 && n_bytes < bare + 200, "{n_bytes} for {bare}");
-        assert_eq!(of(&Record { time: None, ..RECORD }).0.count(), 7);
+        assert_eq!(of(&Record { time: None, ..RECORD }, None).0.count(), 7);
     }
 }

@@ -92,7 +92,7 @@ fn kinds() {
 }
 
 fn context() -> BuildContext {
-    BuildContext { clock: SystemClock::new(), stamp: Stamp::Published, progress: None }
+    BuildContext::new(SystemClock::new(), Stamp::Published)
 }
 
 #[test]

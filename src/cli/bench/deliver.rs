@@ -106,8 +106,7 @@ pub(super) fn run(args: &Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let settings = sink_config.queue();
     let (sender, receiver) = queue(format!("sink:{}", args.sink), settings.capacity, settings.when_full);
     let queue_probe = receiver.probe();
-    let sink = sink_config
-        .build(&args.sink, BuildContext { clock: Arc::clone(&clock), stamp: Stamp::Published, progress: None })?;
+    let sink = sink_config.build(&args.sink, BuildContext::new(Arc::clone(&clock), Stamp::Published))?;
     let grace = args.grace.map_or_else(|| checked.service.grace(), Duration::from_secs);
     let handle = sinks::spawn(&args.sink, sink, receiver, grace, Arc::clone(&clock))?;
     let probe = handle.probe();

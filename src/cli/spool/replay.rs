@@ -134,7 +134,7 @@ fn deliver(target: &Target, grace: Option<u64>) -> anyhow::Result<ExitCode> {
     // Only to find out who else has it: the sink opens it by itself.
     open(target, Arc::clone(&clock))?.close()?;
     let name = target.name.as_str();
-    let context = BuildContext { clock: Arc::clone(&clock), stamp: Stamp::Published, progress: None };
+    let context = BuildContext::new(Arc::clone(&clock), Stamp::Published);
     let sink = target.config.build(name, context).with_context(|| format!("sink `{name}`"))?;
     // Nobody publishes: the sink delivers what its spool holds.
     let (nobody, receiver) = queue(format!("sink:{name}"), 1, WhenFull::Block);
