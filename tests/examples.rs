@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     broker::{Broker, SASL_PASSWORD, SASL_USER},
-    harness::{CLIP, Process, Scene, assert_valid, wait_for},
-    http::served::python,
+    harness::{CLIP, Process, Scene, assert_valid, python, wait_for},
 };
 
 const TOPICS: [&str; 4] = ["detections", "transcripts", "captions", "status"];

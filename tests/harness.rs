@@ -287,3 +287,17 @@ pub(crate) fn tool(program: &str, args: &[String], dir: &Path) -> Process {
     command.args(args).current_dir(dir).stdin(Stdio::null());
     Process::start(command)
 }
+
+/// Where `make setup-test` puts what tests need.
+pub(crate) fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/eyewitness");
+    let shared = || std::env::var_os("XDG_CACHE_HOME").map(|dir| PathBuf::from(dir).join("eyewitness"));
+    std::env::var_os("EYEWITNESS_CACHE").map(PathBuf::from).or_else(shared).unwrap_or_else(home)
+}
+
+/// Python with the packages of `make setup-test`.
+pub(crate) fn python() -> PathBuf {
+    let python = cache().join("test-venv/bin/python");
+    assert!(python.exists(), "{} is missing: run `make setup-test`", python.display());
+    python
+}

@@ -26,7 +26,7 @@ use ingest::{
 use serde_json::Value;
 
 use self::{browser::Browser, theatre::*};
-use crate::harness::{CLIP, wait_for};
+use crate::harness::{CLIP, python, wait_for};
 
 #[test]
 fn ffprobe_finds_every_picture_at_the_time_that_events_tell() {
@@ -99,7 +99,7 @@ fn the_captions_of_a_segment_are_there_when_it_is_listed() {
     let dir = tempfile::tempdir().unwrap();
     let segments = theatre.listener.seen.lock().unwrap().segments.clone();
     let script = "import json, sys, webvtt\nprint(json.dumps([[c.identifier, c.start, c.end, c.text] for c in webvtt.read(sys.argv[1])]))";
-    let python = cache().join("test-venv/bin/python");
+    let python = python();
     let mut n_found = 0;
     for file in files(&captions) {
         let answer = theatre.get(&file);

@@ -7,10 +7,7 @@ use std::{collections::BTreeMap, fs, process::Command, sync::OnceLock};
 
 use serde_json::Value;
 
-use crate::{
-    harness::{CLIP, Scene, assert_valid, of_type},
-    http::served::python,
-};
+use crate::harness::{CLIP, Scene, assert_valid, of_type, python};
 
 const MEDIA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media");
 const MODEL: [&str; 2] = ["--transcribe", "whisper-tiny.en"];

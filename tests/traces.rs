@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     broker::Broker,
-    harness::{PATIENCE, Process, Scene, cache, tool, wait_for},
+    harness::{PATIENCE, Process, Scene, python, tool, wait_for},
 };
 
 fn spans(collector: &Process) -> Vec<Value> {
@@ -17,9 +17,8 @@ fn spans(collector: &Process) -> Vec<Value> {
 #[test]
 fn a_frame_is_followed_to_its_acknowledgement() {
     let scene = Scene::new();
-    let python = cache().join("test-venv/bin/python");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/collector.py").to_owned();
-    let collector = tool(python.to_str().unwrap(), &[script], &scene.path("."));
+    let collector = tool(python().to_str().unwrap(), &[script], &scene.path("."));
     let endpoint = collector.line("collector http").replace("collector ", "");
     let broker = Broker::start();
     scene.file(

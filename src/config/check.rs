@@ -14,10 +14,13 @@ use super::{
     problem::{Problem, Problems},
     shared,
 };
-use crate::control::{
-    check::{check_tags, profile_settings},
-    secrets::{self, Secrets},
-    selectors::{DEFAULT_PROFILE, profile_for},
+use crate::{
+    control::{
+        check::{check_tags, profile_settings},
+        secrets::{self, Secrets},
+        selectors::{DEFAULT_PROFILE, profile_for},
+    },
+    traces::TracesConfig,
 };
 
 /// Looks up an environment variable.
@@ -32,7 +35,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         toml::from_str(text).map_err(|e| Problems::new(origin, text, vec![Problem::from_toml(text, &e)]))?;
     let places = Places::read(text);
     let mut problems = Vec::new();
-    let Config { streams, profiles, sinks, inference, speech, http, hls, attachments, secrets, service } = config;
+    let Config { streams, profiles, sinks, inference, speech, http, hls, traces, attachments, secrets, service } = config;
     for (name, secret) in &secrets {
         let checked = secrets::check_name(name).and_then(|()| secret.check());
         if let Err(e) = checked {
@@ -75,6 +78,9 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
     if let Err(e) = hls.check() {
         problems.push(Problem::at(places.named(&["hls"], &e.to_string()), e.to_string()));
     }
+    if let Some(Err(e)) = traces.as_ref().map(TracesConfig::check) {
+        problems.push(Problem::at(places.named(&["traces"], &e.to_string()), format!("traces: {e}")));
+    }
     problems.extend(check_sinks(text, &places, &sinks));
     if !problems.is_empty() {
         return Err(Problems::new(origin, text, problems));
@@ -90,6 +96,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         speech,
         http: checked_http,
         hls,
+        traces,
         service,
     })
 }

@@ -31,6 +31,7 @@ use crate::{
     control::secrets::{SecretConfig, Secrets},
     hls::HlsConfig,
     http::HttpConfig,
+    traces::TracesConfig,
 };
 
 /// A configuration file.
@@ -59,6 +60,8 @@ pub struct Config {
     /// The streams' own pictures and sound for players, with the captions; served by the HTTP service.
     #[serde(default)]
     pub hls: HlsConfig,
+    /// Traces for an OpenTelemetry collector, from the decoded frame to Kafka's acknowledgement.
+    pub traces: Option<TracesConfig>,
     /// Streams that are attached and detached while the service runs.
     pub attachments: Option<AttachmentsConfig>,
     /// Users and passwords of sources, by name: a stream names one in `credentials`.
@@ -152,6 +155,8 @@ pub struct Checked {
     pub http: Option<HttpConfig>,
     /// Players.
     pub hls: HlsConfig,
+    /// Traces, if anybody wants them.
+    pub traces: Option<TracesConfig>,
     /// The service.
     pub service: ServiceConfig,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::theatre::cache;
+use crate::harness::cache;
 use crate::harness::wait_for;
 
 /// hls.js in Chromium.

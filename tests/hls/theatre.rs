@@ -3,7 +3,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
 };
@@ -294,13 +293,6 @@ pub(super) fn span_ms(segment: &MediaSegment) -> (u64, u64) {
 
 pub(super) fn camera() -> Camera {
     Camera::start(CameraOptions::new(CLIP)).unwrap()
-}
-
-pub(super) fn cache() -> PathBuf {
-    let var = |name| std::env::var_os(name).map(PathBuf::from);
-    var("EYEWITNESS_CACHE").unwrap_or_else(|| {
-        var("XDG_CACHE_HOME").unwrap_or_else(|| var("HOME").unwrap().join(".cache")).join("eyewitness")
-    })
 }
 
 pub(super) const EXPECTED: Captions = Captions::Expected { language: None };

@@ -8,8 +8,8 @@ use std::{
 use base::event::{Body, Status, StreamState};
 use serde_json::Value;
 
-use super::served::{Answer, Served, caption, event, ids, python, session, transcript};
-use crate::harness::{Scene, wait_for};
+use super::served::{Answer, Served, caption, event, ids, session, transcript};
+use crate::harness::{Scene, python, wait_for};
 
 #[test]
 fn clients_by_every_way_get_the_same_records_in_order() {

@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -24,7 +23,7 @@ use eyewitness::{
 };
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Process, wait_for};
+use crate::harness::{PATIENCE, Process, cache, python, wait_for};
 
 pub(crate) const TOKEN: &str = "a-token-of-the-tests";
 
@@ -268,20 +267,6 @@ impl Follower {
 /// The ids of records.
 pub(crate) fn ids(records: &[Value]) -> Vec<&str> {
     records.iter().map(|r| r["id"].as_str().unwrap_or("lost")).collect()
-}
-
-/// Where `make setup-test` puts what tests need.
-fn cache() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/eyewitness");
-    let shared = || std::env::var_os("XDG_CACHE_HOME").map(|dir| PathBuf::from(dir).join("eyewitness"));
-    std::env::var_os("EYEWITNESS_CACHE").map(PathBuf::from).or_else(shared).unwrap_or_else(home)
-}
-
-/// Python with the packages of `make setup-test`.
-pub(crate) fn python() -> PathBuf {
-    let python = cache().join("test-venv/bin/python");
-    assert!(python.exists(), "{} is missing: run `make setup-test`", python.display());
-    python
 }
 
 pub(crate) fn session() -> SessionId {

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::{assert_promises, bare, finals, n_wrong};
 use crate::{
-    harness::{CameraProcess, Process, Scene, of_type, wait_for, without_publication},
-    http::served::{Follower, ids, python},
+    harness::{CameraProcess, Process, Scene, of_type, python, wait_for, without_publication},
+    http::served::{Follower, ids},
 };
 
 /// The 11 s of the first speaker of the bundled clip, and a sentence of the second.
