@@ -108,8 +108,8 @@ app.kubernetes.io/component: worker
 {{- $_ := set $made "sinks" (dict "kafka" $sink) -}}
 {{- end -}}
 {{- if $values.cluster.enabled -}}
-{{- $group := $values.cluster.group | default (printf "%s-workers" $values.kafka.topicPrefix) -}}
-{{- $cluster := merge (dict "topic_prefix" $values.kafka.topicPrefix "group" $group "worker" "${POD_NAME}" "capacity" $values.cluster.capacity "leases" $values.cluster.leases) (deepCopy $kafka) -}}
+{{- $group := $values.cluster.group | default $values.kafka.topicPrefix -}}
+{{- $cluster := merge (dict "topic_prefix" $values.kafka.topicPrefix "group" $group "capacity" $values.cluster.capacity "leases" $values.cluster.leases) (deepCopy $kafka) -}}
 {{- $_ := set $made "cluster" $cluster -}}
 {{- $_ := set $made "attachments" (dict "folder" "/etc/eyewitness/attachments" "secrets_folder" "/etc/eyewitness/secrets") -}}
 {{- end -}}
