@@ -9,6 +9,7 @@ mod chaos;
 mod commands;
 mod examples;
 mod harness;
+mod helm;
 mod hls;
 mod http;
 mod invariants;

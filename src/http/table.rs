@@ -235,10 +235,13 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route::get("/metrics", "Metrics in Prometheus' text format", &[good(&[("text/plain", "")])]),
     Route { open: true, ..Route::get("/healthz", "Whether the process lives", &[good(&[("text/plain", "")])]) },
-    Route::get(
-        "/readyz",
-        "Whether models are loaded and streams started",
-        &[good(&[("text/plain", "")]), Answer { status: 503, description: "Not yet.", content: &[(JSON, ERROR)] }],
-    ),
+    Route {
+        open: true,
+        ..Route::get(
+            "/readyz",
+            "Whether models are loaded and streams started",
+            &[good(&[("text/plain", "")]), Answer { status: 503, description: "Not yet.", content: &[(JSON, ERROR)] }],
+        )
+    },
     Route::get("/openapi.json", "This document", &[good(&[(JSON, "")])]),
 ];

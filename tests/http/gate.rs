@@ -1,5 +1,7 @@
 //! Who gets in: tokens, hosts, origins, and addresses that others can reach.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use eyewitness::http::HttpConfig;
 use serde_json::Value;
 
@@ -21,9 +23,15 @@ fn paths(served: &Served) -> Vec<(String, bool)> {
 #[test]
 fn every_route_wants_the_token() {
     let served = guarded();
+    let starting = served.ask("/readyz", &[]);
+    starting.refuses(503, &["not ready"]);
+    assert!(!starting.body.contains("model `x`"), "names are not for everybody: {starting:?}");
+    served.rest.ready.store(true, Relaxed);
     let mut paths = paths(&served);
     assert!(paths.len() >= 11, "{paths:?}");
-    assert!(paths.contains(&("/healthz".into(), true)) && paths.contains(&("/metrics".into(), false)));
+    for expected in [("/healthz", true), ("/readyz", true), ("/metrics", false)] {
+        assert!(paths.contains(&(expected.0.to_owned(), expected.1)), "{expected:?} in {paths:?}");
+    }
     // Routes of others are behind the same gate.
     paths.push(("/extra".into(), false));
     let bearer = format!("Bearer {TOKEN}");
