@@ -11,17 +11,25 @@
 
 use std::time::Duration;
 
-pub mod embedded;
+mod config;
+mod embedded;
 mod error;
+mod kafka;
 
+pub use config::ClusterConfig;
+pub use embedded::Embedded;
 pub use error::PlaneError;
+pub use kafka::KafkaPlane;
 
 /// The store, as one worker sees it. Owned by one thread, and called by that thread only.
 pub trait Plane: Send {
-    /// How many leases there are, numbered from 0.
+    /// How many leases there are, numbered from 0. To be relied on from [`News::CaughtUp`] on; may grow, never shrinks.
     fn n_leases(&self) -> u32;
 
-    /// Adds what has happened since the last call, in order. Waits up to `patience` for the first news, not longer.
+    /// Adds what has happened since the last call. Waits up to `patience` for the first news, not longer.
+    ///
+    /// What was written under one key comes in the order in which it was written; so do all claims. After an outage that the
+    /// store did not survive whole, what is there may be told once more, and what is gone is told as taken away.
     fn news(&mut self, patience: Duration, news: &mut Vec<News>);
 
     /// Writes something down, at once or as soon as the store can be reached; [`News::Posted`] with this ticket says what
