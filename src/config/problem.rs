@@ -109,12 +109,12 @@ pub fn candidates<'a>(found: &str, candidates: impl Iterator<Item = &'a str> + C
 }
 
 impl Problems {
-    pub(super) fn new(origin: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(origin: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| p.span.start);
         Self { origin: origin.into(), masked: mask(text), problems }
     }
 
-    pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         let message = format!("cannot read the configuration {}: {error}", path.display());
         Self { origin: path.display().to_string(), masked: String::new(), problems: vec![Problem::at(0..0, message)] }
     }
