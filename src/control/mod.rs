@@ -11,6 +11,7 @@ pub mod attachment;
 pub mod check;
 pub mod desk;
 pub mod fence;
+pub mod folder;
 pub mod reload;
 pub mod report;
 pub mod resolver;
