@@ -4,7 +4,8 @@
 
 mod attachments;
 mod check;
-mod places;
+pub(crate) mod json;
+pub(crate) mod places;
 pub mod problem;
 mod profile;
 mod shared;

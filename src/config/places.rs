@@ -6,28 +6,28 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The keys of a text with their places in it, in bytes.
-pub(super) struct Places<'t>(Option<Spanned<DeTable<'t>>>);
+pub(crate) struct Places<'t>(Option<Spanned<DeTable<'t>>>);
 
 impl<'t> Places<'t> {
     /// Of a text; of one that is no TOML there are none.
-    pub(super) fn read(text: &'t str) -> Self {
+    pub(crate) fn read(text: &'t str) -> Self {
         Self(DeTable::parse(text).ok())
     }
 
     /// The place of a key, given with the tables that it is in; where it is not there, of the innermost table that is.
-    pub(super) fn of<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> Range<usize> {
+    pub(crate) fn of<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> Range<usize> {
         self.walk(path).0
     }
 
     /// The same for a key that is written as in the file, such as `spool.max_bytes` or `properties."acks"`.
-    pub(super) fn of_dotted(&self, table: &[&str], key: &str) -> Range<usize> {
+    pub(crate) fn of_dotted(&self, table: &[&str], key: &str) -> Range<usize> {
         let parts = dotted(key);
         self.of(table.iter().copied().chain(parts.iter().map(String::as_str)))
     }
 
     /// The place of the first key in this table, or in a table within it, that a message names, as `key` in backquotes or as
     /// key = value; else of the table.
-    pub(super) fn named(&self, table: &[&str], message: &str) -> Range<usize> {
+    pub(crate) fn named(&self, table: &[&str], message: &str) -> Range<usize> {
         let (place, found) = self.walk(table.iter().copied());
         let quoted = message.split('`').skip(1).step_by(2);
         let set = message.split(" = ").filter_map(|before| before.split(' ').next_back());
@@ -35,7 +35,7 @@ impl<'t> Places<'t> {
     }
 
     /// The text at a path, where there is text.
-    pub(super) fn text(&self, path: &[&str]) -> Option<&str> {
+    pub(crate) fn text(&self, path: &[&str]) -> Option<&str> {
         let (mut table, (last, tables)) = (self.0.as_ref()?.get_ref(), path.split_last()?);
         for key in tables {
             table = entry(table, key)?.1.get_ref().as_table()?;

@@ -39,15 +39,23 @@ impl Problem {
             // Something is missing here: point at what stands before.
             span = text.floor_char_boundary(span.start - 1)..span.start;
         }
-        let message = without_values(error.message().trim_end());
+        let place = span.clone();
+        Self::from_message(error.message().trim_end(), span, |word| find_word(text, &place, word))
+    }
+
+    /// From a parser's words; `find` gives the place of an unknown key or value.
+    pub(super) fn from_message(
+        message: &str,
+        span: Range<usize>,
+        find: impl FnOnce(&str) -> Option<Range<usize>>,
+    ) -> Self {
+        let message = without_values(message);
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         let unknown = message.contains("unknown field") || message.contains("unknown variant");
         let Some((found, candidates)) = quoted.split_first().filter(|_| unknown) else {
             return Self { span, message, help: None };
         };
-        if let Some(place) = find_word(text, &span, found) {
-            span = place;
-        }
+        let span = find(found).unwrap_or(span);
         let what = if message.contains("unknown field") { "unknown key" } else { "unknown value" };
         Self { span, message: format!("{what} `{found}`"), help: None }
             .with_suggestion(found, candidates.iter().copied())
@@ -109,12 +117,12 @@ pub fn candidates<'a>(found: &str, candidates: impl Iterator<Item = &'a str> + C
 }
 
 impl Problems {
-    pub(super) fn new(origin: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(origin: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| p.span.start);
         Self { origin: origin.into(), masked: mask(text), problems }
     }
 
-    pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         let message = format!("cannot read the configuration {}: {error}", path.display());
         Self { origin: path.display().to_string(), masked: String::new(), problems: vec![Problem::at(0..0, message)] }
     }
@@ -149,15 +157,14 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Hides what may be secret without moving a byte: user parts of URLs, and the values of keys that sound secret.
+/// Hides what may be secret without moving a byte: user parts of URLs, and the values of keys that sound secret, be it TOML
+/// or JSON.
 fn mask(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        let key = line.split('=').next().unwrap_or_default().to_ascii_lowercase();
-        let secret_key = ["password", "secret", "token", "passphrase", "key"].iter().any(|k| key.contains(k));
-        if secret_key && let Some(at) = line.find('=') {
-            out.push_str(&line[..=at]);
-            hide(&mut out, &line[at + 1..]);
+        if let Some(at) = secret_value(line) {
+            out.push_str(&line[..at]);
+            hide(&mut out, &line[at..]);
             continue;
         }
         let mut rest = line;
@@ -177,6 +184,25 @@ fn mask(text: &str) -> String {
         out.push_str(rest);
     }
     out
+}
+
+/// Where the value of the first key that sounds secret begins.
+fn secret_value(line: &str) -> Option<usize> {
+    const WORDS: [&str; 5] = ["password", "passwd", "secret", "token", "passphrase"];
+    let lower = line.to_ascii_lowercase();
+    let first = lower.find('=').filter(|at| lower[..*at].contains("key")).map(|at| at + 1);
+    let is_of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'');
+    let of_word = |word: &str| {
+        let mut found = lower.match_indices(word).filter_map(|(at, _)| {
+            let end = at + lower[at..].find(|c| !is_of_key(c))?;
+            let end = end + lower[end..].find(|c: char| !c.is_whitespace())?;
+            // A parameter of a URL is hidden with its URL.
+            let begin = lower[..at].trim_end_matches(is_of_key);
+            (matches!(lower.as_bytes()[end], b'=' | b':') && !begin.ends_with(['?', '&', '/'])).then_some(end + 1)
+        });
+        found.next()
+    };
+    WORDS.iter().filter_map(|word| of_word(word)).chain(first).min()
 }
 
 /// One `*` a byte, line ends kept.
@@ -228,6 +254,12 @@ mod tests {
         check("url = \"http://h/x?token=ab\" # y", "url = \"http://h/x?********\" # y");
         check("password = 'abc'\nx = 1", "password =******\nx = 1");
         check("sasl.password = 'a'\r\n", "sasl.password =****\r\n");
+        check("{\"a\": 1, \"password\" : \"b\"}", "{\"a\": 1, \"password\" :*****");
+        check("cam = { user = 'u', password='b' }", "cam = { user = 'u', password=******");
+        check("ssl.key = 'b'\n", "ssl.key =****\n");
+        check("api_token_file = '/x'\n", "api_token_file =*****\n");
+        check("tags = { note = 'no secrets here' }", "tags = { note = 'no secrets here' }");
+        check("[secrets.cam]\n", "[secrets.cam]\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     env, fmt, fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -117,6 +118,25 @@ impl Secrets {
     /// configuration's is taken.
     pub fn new(configured: BTreeMap<String, SecretConfig>, folder: Option<PathBuf>) -> Self {
         Self { configured, folder }
+    }
+
+    /// The same, with the folder of others.
+    #[must_use]
+    pub fn in_folder_of(self, others: &Self) -> Self {
+        Self { folder: others.folder.clone(), ..self }
+    }
+
+    /// Differs when any of them has changed. Means nothing outside this process.
+    pub fn stamp(&self) -> u64 {
+        let mut hash = DefaultHasher::new();
+        for name in self.names() {
+            name.hash(&mut hash);
+            // Of one that cannot be read it only counts that it cannot.
+            if let Ok(Credentials { user, password }) = self.credentials(&name) {
+                [user, password].map(|part| part.map(|part| part.expose_secret().to_owned())).hash(&mut hash);
+            }
+        }
+        hash.finish()
     }
 
     /// Names of secrets, as far as they are known now.
