@@ -125,7 +125,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 }
                 continue;
             }
-            Received::Timeout => {}
+            Received::TimedOut => {}
             Received::Closed => return Ok(ExitCode::SUCCESS),
         }
         match streams::list(&remote, &wanted) {
@@ -175,7 +175,7 @@ impl Follower {
             let Ok(line) = line else { return };
             let Some((id, data)) = event.line(&line) else { continue };
             if let Some(line) = self.readable(&data)
-                && !matches!(self.lines.send(line), Sent::Accepted)
+                && !matches!(self.lines.send(line), Sent::Queued)
             {
                 return;
             }

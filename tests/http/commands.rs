@@ -116,7 +116,7 @@ fn top_draws_streams_and_workers_once() {
         "3 streams: 2 connecting, 1 playing; 4.9 fps; decoded 100, analysed 50, dropped 50; 1 gap",
         "sampling 48, superseded 2",
         "http://worker-2.lan:8642",
-        "0.12 s",
+        "0.1 s",
     ] {
         assert!(drawn.contains(part), "`{part}` is missing in:\n{drawn}");
     }
