@@ -1,14 +1,21 @@
 //! The command line: one file a command. Standard output carries results, standard error everything else.
 
+mod attach;
 mod bench;
 mod camera;
 mod demo;
+mod detach;
 mod doctor;
 mod models;
+mod probe;
+mod remote;
 mod replay;
 mod run;
 mod schema;
 mod spool;
+mod streams;
+mod tail;
+mod top;
 mod validate;
 
 use std::process::ExitCode;
@@ -29,6 +36,8 @@ Examples:
   eyewitness demo                                     watch the bundled clip through a real RTSP camera
   eyewitness replay clip.mp4 --out clip.jsonl         one JSON record for every frame of a recording
   eyewitness run --config eyewitness.toml             the service: every stream of the configuration
+  eyewitness attach rtsp://camera.lan/1 --name yard   attach a stream to the running service
+  eyewitness top                                      watch its streams and workers live
   eyewitness validate eyewitness.toml                 check a configuration without starting anything
   eyewitness spool inspect                            what waits on disk to be delivered
   eyewitness doctor                                   what this machine has and lacks
@@ -36,12 +45,14 @@ Examples:
 Exit codes:
   0    done
   1    failed: the message says what, where and what to do
-  2    the command line or the configuration was refused; nothing was started
+  2    the command line, the configuration or what a service was asked for was refused; nothing was started or changed
   3    done, but a sink lost events: refused, dropped by a full spool, or left in memory (what waits on disk is not lost)
   130  stopped by a signal before the work was done (a replay), or at once by a second one
 
 Environment:
   EYEWITNESS_MODELS   where models are kept (else the user's data folder)
+  EYEWITNESS_SERVICE  address of the service that attach, detach, streams, probe, tail and top talk to
+  EYEWITNESS_TOKEN    its token
   RUST_LOG            log filter, before the configuration's
   NO_COLOR            no colours";
 
@@ -60,6 +71,18 @@ struct Cli {
 enum Command {
     /// Run the service: attach every stream of a configuration
     Run(run::Args),
+    /// Attach a stream to a running service, or change what is attached
+    Attach(attach::Args),
+    /// Detach a stream from a running service
+    Detach(detach::Args),
+    /// Show the streams of a running service
+    Streams(streams::Args),
+    /// Try a URL: codecs, picture size, rate and one picture, or why it cannot be played
+    Probe(probe::Args),
+    /// Follow the captions, transcripts and states of streams, as they come
+    Tail(tail::Args),
+    /// Watch streams and workers live: state, frames a second, lag, drops by reason, gaps
+    Top(top::Args),
     /// Analyse a recording as fast as it goes, dropping nothing
     Replay(replay::Args),
     /// Check a configuration file
@@ -90,6 +113,12 @@ pub fn main() -> ExitCode {
     let log = cli.log.as_deref();
     let done = match cli.command {
         Command::Run(args) => run::run(args, log),
+        Command::Attach(args) => attach::run(&args),
+        Command::Detach(args) => detach::run(&args),
+        Command::Streams(args) => streams::run(&args),
+        Command::Probe(args) => probe::run(&args, log),
+        Command::Tail(args) => tail::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Replay(args) => replay::run(args, log),
         Command::Validate(args) => validate::run(&args),
         Command::Schema(args) => schema::run(&args),

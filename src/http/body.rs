@@ -103,7 +103,7 @@ mod tests {
             assert!(!told.contains("hunter2"), "{told}");
         };
         check("", &["empty"]);
-        check("{\"url\":\"a\",\n \"profil\":\"x\"}", &["`profil`", "did you mean `profile`?", "line 2, column 10"]);
+        check("{\"url\":\"a\",\n \"profil\":\"x\"}", &["`profil`", "did you mean `profile`?", "line 2, column 9"]);
         check(r#"{"url":"a","source":{"transport":"tpc"}}"#, &["`source.transport`", "did you mean `tcp`?"]);
         check(r#"{"url":"a","source":{"latency":1}}"#, &["unknown field `latency`", "latency_ms"]);
         check(r#"{"url":"a","weight":"hunter2"}"#, &["`weight`", "line 1"]);

@@ -241,7 +241,7 @@ fn mistakes_are_told_with_a_way_out() {
     check("/v1/streams/cam/captions?format=vtt&types=transcripts", 400, &["format=sse"]);
     check("/v1/streams/cam/captions?last_event_id=x", 400, &["format=sse"]);
     check("/v1/stream", 404, &["/openapi.json"]);
-    served.ask_with("POST", "/v1/streams", &[]).refuses(405, &["only GET"]);
+    served.ask_with("POST", "/v1/streams", &[]).refuses(405, &["allowed: GET, HEAD"]);
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "12")];
     served.ask("/v1/streams/cam/captions", &upgrade).refuses(426, &["no WebSocket"]);
     assert_eq!(served.n_readers(), 0);

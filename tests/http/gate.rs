@@ -11,13 +11,18 @@ fn guarded() -> Served {
     Served::start(&format!(r#"{{"token":"{TOKEN}"}}"#))
 }
 
-/// Every path of the OpenAPI document that can be asked for, and whether it is open.
-fn paths(served: &Served) -> Vec<(String, bool)> {
+/// Every method and path of the OpenAPI document, and whether it is open.
+fn paths(served: &Served) -> Vec<(String, String, bool)> {
     let bearer = format!("Bearer {TOKEN}");
     let document = served.ask("/openapi.json", &[("Authorization", &bearer)]).json();
     let paths = document["paths"].as_object().unwrap();
-    let open = |operation: &Value| operation["get"]["security"].as_array().unwrap().is_empty();
-    paths.iter().map(|(path, operation)| (path.replace("{name}", "cam"), open(operation))).collect()
+    let open = |operation: &Value| operation["security"].as_array().unwrap().is_empty();
+    let of_path = |(path, operations): (&String, &Value)| -> Vec<_> {
+        let path = path.replace("{name}", "cam");
+        let operations = operations.as_object().unwrap();
+        operations.iter().map(|(verb, one)| (verb.to_ascii_uppercase(), path.clone(), open(one))).collect()
+    };
+    paths.iter().flat_map(of_path).collect()
 }
 
 #[test]
@@ -28,36 +33,36 @@ fn every_route_wants_the_token() {
     assert!(!starting.body.contains("model `x`"), "names are not for everybody: {starting:?}");
     served.rest.ready.store(true, Relaxed);
     let mut paths = paths(&served);
-    assert!(paths.len() >= 11, "{paths:?}");
-    for expected in [("/healthz", true), ("/readyz", true), ("/metrics", false)] {
-        assert!(paths.contains(&(expected.0.to_owned(), expected.1)), "{expected:?} in {paths:?}");
-    }
+    assert!(paths.len() >= 18, "{paths:?}");
+    let has = |verb: &str, path: &str, open| paths.contains(&(verb.to_owned(), path.to_owned(), open));
+    assert!(has("GET", "/healthz", true) && has("GET", "/readyz", true) && has("GET", "/metrics", false) && has("PUT", "/v1/streams/cam", false));
     // Routes of others are behind the same gate.
-    paths.push(("/extra".into(), false));
+    paths.push(("GET".into(), "/extra".into(), false));
     let bearer = format!("Bearer {TOKEN}");
-    for (path, open) in paths {
-        let bare = served.ask(&path, &[]);
+    for (verb, path, open) in paths {
+        let ask = |path: &str, headers: &[(&str, &str)]| served.ask_with(&verb, path, headers);
+        let bare = ask(&path, &[]);
         if open {
-            assert_eq!(bare.status, 200, "{path}");
+            assert_eq!(bare.status, 200, "{verb} {path}");
             continue;
         }
         assert_eq!(
             (bare.status, bare.header("www-authenticate")),
             (401, Some(r#"Bearer realm="eyewitness""#)),
-            "{path}"
+            "{verb} {path}"
         );
         for wrong in ["Bearer wrong", "Basic YTpi", &bearer[..bearer.len() - 1], &format!("{bearer}x")] {
-            let refused = served.ask(&path, &[("Authorization", wrong)]);
-            assert_eq!(refused.status, 401, "{path} {wrong}");
-            assert!(refused.header("www-authenticate").unwrap().contains("invalid_token"), "{path} {wrong}");
-            assert!(!refused.body.contains(TOKEN), "{path}");
+            let refused = ask(&path, &[("Authorization", wrong)]);
+            assert_eq!(refused.status, 401, "{verb} {path} {wrong}");
+            assert!(refused.header("www-authenticate").unwrap().contains("invalid_token"), "{verb} {path} {wrong}");
+            assert!(!refused.body.contains(TOKEN), "{verb} {path}");
         }
         for right in [
-            served.ask(&path, &[("Authorization", &bearer)]),
-            served.ask(&format!("{path}?access_token={TOKEN}"), &[]),
-            served.ask(&path, &[("Cookie", &format!("eyewitness_token={TOKEN}"))]),
+            ask(&path, &[("Authorization", &bearer)]),
+            ask(&format!("{verb} {path}?access_token={TOKEN}"), &[]),
+            ask(&path, &[("Cookie", &format!("eyewitness_token={TOKEN}"))]),
         ] {
-            assert!(!matches!(right.status, 401 | 403 | 404 | 421), "{path}: {right:?}");
+            assert!(!matches!(right.status, 401 | 403 | 404 | 421), "{verb} {path}: {right:?}");
         }
     }
     let metrics = served.ask("/metrics", &[("Authorization", &bearer)]).body;

@@ -17,6 +17,7 @@ use base::{
     time::{Pts, SystemClock},
 };
 use eyewitness::{
+    control::desk::Board,
     feed::{Feed, FeedOptions},
     http::{AppState, HouseView, HttpConfig, HttpServer, SpeechPort, control::Control, serve},
     metrics::Scrape,
@@ -56,7 +57,9 @@ pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPo
         control: Control::default(),
         clock: SystemClock::new(),
         playlist: Some("/v1/streams/{name}/hls/master.m3u8"),
-        extra: axum::Router::new().route("/extra", axum::routing::get(async || "extra\n")),
+        extra: axum::Router::new()
+            .route("/extra", axum::routing::get(async || "extra\n"))
+            .route("/v1/streams/{name}/hls/{file}", axum::routing::get(async || "a playlist\n")),
         extra_routes: &[],
     }
 }
@@ -64,6 +67,7 @@ pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPo
 /// A running service with the streams `cam` and `hall`.
 pub(crate) struct Served {
     pub(crate) feed: Feed,
+    pub(crate) board: Arc<Board>,
     pub(crate) rest: Arc<Rest>,
     pub(crate) addr: SocketAddr,
     server: HttpServer,
@@ -76,15 +80,25 @@ impl Served {
 
     /// `json`: the configuration, without `listen`.
     pub(crate) fn with(json: &str, speech: Option<Arc<dyn SpeechPort>>) -> Self {
+        Self::built(json, speech, Control::default())
+    }
+
+    /// Something can be attached to it.
+    pub(crate) fn controlled(json: &str, control: Control) -> Self {
+        Self::built(json, None, control)
+    }
+
+    fn built(json: &str, speech: Option<Arc<dyn SpeechPort>>, control: Control) -> Self {
         let mut config: HttpConfig = serde_json::from_str(json).unwrap();
         config.listen.set_port(0);
         let feed = Feed::new(FeedOptions { n_records: config.feed_records, clock: SystemClock::new() });
         feed.attach(stream("cam"));
         feed.attach(stream("hall"));
         let rest = Arc::new(Rest::default());
-        let app = app(&feed, &rest, speech);
+        let board = Arc::clone(&control.board);
+        let app = AppState { control, ..app(&feed, &rest, speech) };
         let server = serve(&config, app).unwrap();
-        Self { feed, rest, addr: server.local_addr(), server }
+        Self { feed, board, rest, addr: server.local_addr(), server }
     }
 
     pub(crate) fn url(&self, scheme: &str, path: &str) -> String {
@@ -124,15 +138,41 @@ impl Served {
     }
 
     pub(crate) fn ask_with(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut connection = self.send(method, target, headers);
+        self.ask_body(method, target, headers, "")
+    }
+
+    pub(crate) fn ask_body(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let (answer, body) = self.ask_bytes(method, target, headers, body);
+        Answer { body: answer.decoded(body), ..answer }
+    }
+
+    /// The head of the answer, and what follows it as it came.
+    pub(crate) fn ask_bytes(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (Answer, Vec<u8>) {
+        let mut connection = self.send_body(method, target, headers, body);
         let answer = Answer::read_head(&mut connection);
         let mut body = Vec::new();
         connection.read_to_end(&mut body).unwrap();
-        Answer { body: answer.decoded(body), ..answer }
+        (answer, body)
     }
 
     /// Sends a request and leaves the answer to the caller. `Host` is what a browser here would say, unless given.
     pub(crate) fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> BufReader<TcpStream> {
+        self.send_body(method, target, headers, "")
+    }
+
+    pub(crate) fn send_body(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> BufReader<TcpStream> {
         let mut connection = TcpStream::connect(self.addr).unwrap();
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut head = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
@@ -142,7 +182,10 @@ impl Served {
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        connection.write_all((head + "\r\n").as_bytes()).unwrap();
+        if !body.is_empty() {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        connection.write_all((head + "\r\n" + body).as_bytes()).unwrap();
         BufReader::new(connection)
     }
 
@@ -273,7 +316,7 @@ pub(crate) fn session() -> SessionId {
     SessionId::derived([b"http".as_slice()])
 }
 
-fn stream(name: &str) -> Arc<StreamInfo> {
+pub(crate) fn stream(name: &str) -> Arc<StreamInfo> {
     let tags = [("site".to_owned(), "north".to_owned())].into();
     Arc::new(StreamInfo { name: StreamName::new(name).unwrap(), tags, epoch: None })
 }

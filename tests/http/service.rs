@@ -84,17 +84,26 @@ fn the_document_knows_every_route_and_every_route_is_there() {
     let served = Served::start("{}");
     let document = served.ask("/openapi.json", &[]).json();
     assert_eq!(document["openapi"], "3.1.0");
-    for path in document["paths"].as_object().unwrap().keys() {
-        let target = path.replace("{name}", "cam");
-        let answer = served.ask(&target, &[]);
-        let answers = document["paths"][path]["get"]["responses"].as_object().unwrap();
-        assert!(answers.contains_key(&answer.status.to_string()), "{path} answered {}", answer.status);
-        // What it is, is what the document says it is.
-        let said = &answers[&answer.status.to_string()]["content"];
-        let is = answer.header("content-type").unwrap_or_default();
-        let is = is.split(';').next().unwrap_or_default();
-        assert!(said.get(is).is_some(), "{path} is `{is}`, said to be {said}");
+    let mut n_operations = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (verb, operation) in operations.as_object().unwrap() {
+            let target = path.replace("{name}", "cam");
+            let answer = served.ask_with(&verb.to_ascii_uppercase(), &target, &[]);
+            let answers = operation["responses"].as_object().unwrap();
+            assert!(answers.contains_key(&answer.status.to_string()), "{verb} {path} answered {}", answer.status);
+            // What it is, is what the document says it is.
+            let said = &answers[&answer.status.to_string()]["content"];
+            let is = answer.header("content-type").unwrap_or_default();
+            let is = is.split(';').next().unwrap_or_default();
+            assert!(said.get(is).is_some(), "{verb} {path} is `{is}`, said to be {said}");
+            n_operations += 1;
+        }
     }
+    assert_eq!(n_operations, 18);
+    let body = &document["paths"]["/v1/streams/{name}"]["put"]["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(body["$ref"], "#/components/schemas/Attachment");
+    let fields = &document["components"]["schemas"]["Attachment"]["properties"];
+    assert!(fields["credentials"]["description"].as_str().unwrap().contains("secret"), "{fields}");
     // Every reference leads somewhere.
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {

@@ -1,0 +1,292 @@
+//! `eyewitness tail`: follows the live feeds of a running service. One thread a stream reads its server-sent events; this
+//! one prints. A queue between them is bounded and blocks: nothing is lost here, whoever reads slowly is told by the service.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Write as _},
+    process::ExitCode,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use base::queue::{self, Received, Sender, Sent, WhenFull};
+use parking_lot::Mutex;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{
+    remote::{At, Remote, Trouble, plain, query, stream_path, told},
+    say_err, streams,
+};
+use crate::feed::Kind;
+
+/// Follow the captions, transcripts and states of streams, as they come
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  eyewitness tail
+  eyewitness tail --stream front-door --type transcript
+  eyewitness tail --stream 'front-*' --json | jq .text
+
+Detections are not in the live feed: read them from Kafka, a webhook or a file. Ctrl-C ends it.")]
+pub(super) struct Args {
+    /// Kinds of records; may be given several times
+    #[arg(long = "type", value_name = "TYPE", value_parser = kind, default_values = ["caption", "status", "gap"])]
+    types: Vec<Kind>,
+    /// Only this stream; `*` and `?` stand for any characters
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    /// Every record whole, one JSON object a line, revisions included
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Streams followed at once.
+const MOST_STREAMS: usize = 64;
+/// How often is looked for streams that have come, and for those to be taken up again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Lines that may wait to be printed.
+const MOST_LINES: usize = 256;
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let known = Kind::ALL.into_iter().find(|kind| text == kind.as_str() || text == kind.plural());
+    known.ok_or_else(|| match text {
+        "detections" | "detection" => {
+            "detections are not in the live feed: read them from Kafka, a webhook or a file".into()
+        }
+        _ => format!("known are {}", Kind::ALL.map(Kind::as_str).join(", ")),
+    })
+}
+
+/// One stream that is followed.
+struct Followed {
+    thread: JoinHandle<()>,
+    /// Where to go on.
+    last_id: Arc<Mutex<Option<String>>>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let remote = args.at.open()?;
+    let wanted = args.stream.as_deref().map(|name| query(&[("name", name)])).unwrap_or_default();
+    let mut found = match streams::list(&remote, &wanted) {
+        Ok(found) => found,
+        Err(trouble) => return told(trouble),
+    };
+    if let (true, Some(name)) = (found.is_empty(), &args.stream)
+        && !name.contains(['*', '?'])
+    {
+        // The service knows which names are near.
+        if let Err(trouble) = remote.json::<Value>(Method::GET, &stream_path(name), None) {
+            return told(trouble);
+        }
+    }
+    let types: Vec<&str> = args.types.iter().map(|kind| kind.plural()).collect();
+    let types = types.join(",");
+    let (lines, printed) = queue::queue("tail", MOST_LINES, WhenFull::Block);
+    let mut followed: BTreeMap<String, Followed> = BTreeMap::new();
+    let mut was_told = false;
+    let mut out = std::io::stdout();
+    loop {
+        followed.retain(|name, one| !one.thread.is_finished() || found.iter().any(|stream| stream.name == *name));
+        for stream in &found {
+            let earlier = followed.get(&stream.name);
+            if earlier.is_some_and(|one| !one.thread.is_finished()) || followed.len() >= MOST_STREAMS {
+                continue;
+            }
+            let last_id = earlier.map(|one| Arc::clone(&one.last_id)).unwrap_or_default();
+            let follower = Follower {
+                remote: remote.clone(),
+                name: stream.name.clone(),
+                types: types.clone(),
+                json: args.json,
+                last_id: Arc::clone(&last_id),
+                lines: lines.clone(),
+            };
+            let thread =
+                thread::Builder::new().name("tail".into()).spawn(move || follower.run()).context("a thread")?;
+            followed.insert(stream.name.clone(), Followed { thread, last_id });
+        }
+        if found.len() > MOST_STREAMS && !was_told {
+            say_err(&format!(
+                "{} streams fit; the first {MOST_STREAMS} are followed: narrow it with --stream",
+                found.len()
+            ));
+            was_told = true;
+        }
+        match printed.recv_timeout(LOOK_AGAIN) {
+            Received::Item(line) => {
+                let line: String = line;
+                // A reader that has gone away ends it, as with any other command in a pipe.
+                if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                continue;
+            }
+            Received::TimedOut => {}
+            Received::Closed => return Ok(ExitCode::SUCCESS),
+        }
+        match streams::list(&remote, &wanted) {
+            Ok(now) => {
+                found = now;
+                was_told = was_told && found.len() > MOST_STREAMS;
+            }
+            Err(trouble @ (Trouble::Unreachable { .. } | Trouble::Failed { .. })) => {
+                if !found.is_empty() {
+                    say_err(&format!("{trouble}; waiting for it"));
+                    found.clear();
+                }
+            }
+            Err(trouble) => return told(trouble),
+        }
+    }
+}
+
+/// Reads one stream's feed until it ends.
+struct Follower {
+    remote: Remote,
+    name: String,
+    types: String,
+    json: bool,
+    last_id: Arc<Mutex<Option<String>>>,
+    lines: Sender<String>,
+}
+
+impl Follower {
+    fn run(self) {
+        let path = format!("{}/captions?types={}", stream_path(&self.name), self.types);
+        let last_id = self.last_id.lock().clone();
+        let headers: Vec<(&str, &str)> = last_id.iter().map(|id| ("Last-Event-ID", id.as_str())).collect();
+        let ask = |address: Option<&str>| {
+            let remote = self.remote.endless(address)?;
+            Ok::<_, anyhow::Error>(remote.send(Method::GET, &path, "text/event-stream", None, &headers))
+        };
+        let answer = match ask(None) {
+            // Another worker has it, and says where.
+            Ok(Err(Trouble::Elsewhere { address: Some(address), .. })) => ask(Some(&address)),
+            other => other,
+        };
+        // What went wrong is seen by whoever lists the streams; a feed that cannot be had now is tried again.
+        let Ok(Ok(response)) = answer else { return };
+        let mut event = EventStream::default();
+        for line in BufReader::new(response).lines() {
+            let Ok(line) = line else { return };
+            let Some((id, data)) = event.line(&line) else { continue };
+            if let Some(line) = self.readable(&data)
+                && !matches!(self.lines.send(line), Sent::Queued)
+            {
+                return;
+            }
+            if id.is_some() {
+                *self.last_id.lock() = id;
+            }
+        }
+    }
+
+    fn readable(&self, data: &str) -> Option<String> {
+        if self.json {
+            return Some(data.to_owned());
+        }
+        readable(&serde_json::from_str(data).ok()?)
+    }
+}
+
+/// Server-sent events, line by line (HTML Living Standard, section 9.2.6), as far as our service writes them.
+#[derive(Default)]
+struct EventStream {
+    id: Option<String>,
+    data: Option<String>,
+}
+
+impl EventStream {
+    /// A whole event's id and data, at the empty line that ends it.
+    fn line(&mut self, line: &str) -> Option<(Option<String>, String)> {
+        if line.is_empty() {
+            let data = self.data.take()?;
+            return Some((self.id.take(), data));
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "id" => self.id = Some(value.to_owned()),
+            "data" => match &mut self.data {
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(value);
+                }
+                None => self.data = Some(value.to_owned()),
+            },
+            _ => {}
+        }
+        None
+    }
+}
+
+/// A record as a line for people; none for what a later revision replaces.
+fn readable(record: &Value) -> Option<String> {
+    let text = |key: &str| plain(record[key].as_str().unwrap_or_default());
+    let with = |text: String| if text.is_empty() { text } else { format!(": {text}") };
+    let said = match record["type"].as_str()? {
+        "caption" if record["final"] == true => {
+            let lines: Vec<&str> = record["lines"].as_array()?.iter().filter_map(Value::as_str).collect();
+            plain(&lines.join(" / "))
+        }
+        "transcript" if record["final"] == true => text("text"),
+        "caption" | "transcript" => return None,
+        "status" => format!("[{}{}]", text("state"), with(text("detail"))),
+        "gap" => {
+            let (from, to) = (record["from_pts_ms"].as_u64()?, record["to_pts_ms"].as_u64()?);
+            format!("[gap of {:.1} s: {}]", to.saturating_sub(from) as f64 / 1e3, text("reason"))
+        }
+        "lost" => format!("[lost{}]", with(text("detail"))),
+        other => format!("[{}]", plain(other)),
+    };
+    if said.is_empty() {
+        return None;
+    }
+    let at = record["captured_at"].as_str().and_then(|at| at.get(11..19)).unwrap_or("        ");
+    Some(format!("{}  {}  {said}", plain(at), text("stream")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_are_put_together() {
+        let mut events = EventStream::default();
+        let text =
+            "retry: 2000\n\n: alive\n\nid: a-1\nevent: caption\ndata: {\"x\":\ndata: 1}\n\nevent: lost\ndata: {}\n\n";
+        let got: Vec<_> = text.lines().filter_map(|line| events.line(line)).collect();
+        assert_eq!(got, [(Some("a-1".to_owned()), "{\"x\":\n1}".to_owned()), (None, "{}".to_owned())]);
+    }
+
+    #[test]
+    fn records_are_readable() {
+        let check = |mut record: Value, expected: Option<&str>| {
+            record["stream"] = "cam".into();
+            record["captured_at"] = "2026-11-21T12:03:04.5Z".into();
+            assert_eq!(readable(&record).as_deref(), expected, "{record}");
+        };
+        check(json!({"type":"caption","final":true,"lines":["a","b"]}), Some("12:03:04  cam  a / b"));
+        check(json!({"type":"caption","final":false,"lines":["a"]}), None);
+        check(json!({"type":"caption","final":true,"lines":[]}), None);
+        check(json!({"type":"transcript","final":true,"text":"a\u{1b}[2Jb"}), Some("12:03:04  cam  a [2Jb"));
+        check(json!({"type":"status","state":"playing","detail":null}), Some("12:03:04  cam  [playing]"));
+        check(json!({"type":"status","state":"failed","detail":"x"}), Some("12:03:04  cam  [failed: x]"));
+        let gap = json!({"type":"gap","from_pts_ms":1000,"to_pts_ms":3500,"reason":"stalled"});
+        check(gap, Some("12:03:04  cam  [gap of 2.5 s: stalled]"));
+    }
+
+    #[test]
+    fn kinds_of_records() {
+        assert_eq!(kind("caption"), Ok(Kind::Caption));
+        assert_eq!(kind("gaps"), Ok(Kind::Gap));
+        assert!(kind("detections").is_err_and(|e| e.contains("Kafka")));
+        assert!(kind("x").is_err_and(|e| e.contains("transcript")));
+    }
+}
