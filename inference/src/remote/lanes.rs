@@ -380,6 +380,12 @@ impl Lanes {
         }
     }
 
+    /// Whether a picture waits to be encoded, or is.
+    #[cfg(test)]
+    pub(super) fn is_encoding(&self) -> bool {
+        self.table.lock().lanes.values().any(|state| state.encoding || state.waiting.is_some())
+    }
+
     /// The figures of what waits encoded.
     pub(super) fn read(&self) -> QueueReading {
         let Queued { n, n_high_water, n_dropped, .. } = self.table.lock().queued;
