@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{
     media::{GapReason, SessionId, SourceDescription, StreamInfo},
     time::{CaptureTime, Pts},
@@ -128,12 +130,32 @@ pub struct TrackedObject {
     pub track: Option<u64>,
 }
 
+/// One class that a model gave a whole picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label {
+    /// Label, in the model's own words (`parking lot`).
+    pub class: Arc<str>,
+    /// Confidence 0..=1.
+    pub score: f32,
+}
+
+/// What a model server answered for one frame, as it came. Bounded by the endpoint's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The answer's media type, such as `application/json`.
+    pub content_type: String,
+    /// Its body.
+    pub body: Bytes,
+    /// Nothing was read out of it: consumers get the answer itself.
+    pub is_result: bool,
+}
+
 /// Name and version of a model: the version is the beginning of its file's SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelId {
-    /// Name in the manifest.
+    /// Name in the manifest; of a model behind an endpoint as configured, or its address without credentials.
     pub name: String,
-    /// First 8 hexadecimal digits of the weights' SHA-256.
+    /// First 8 hexadecimal digits of the weights' SHA-256; of a model behind an endpoint as configured.
     pub version: String,
 }
 
@@ -150,6 +172,12 @@ pub struct Detections {
     pub model: Arc<ModelId>,
     /// What, best score first.
     pub objects: Vec<TrackedObject>,
+    /// What the picture as a whole was given by a classifier, best first.
+    pub labels: Vec<Label>,
+    /// What a model server answered; none where the model runs here.
+    pub answer: Option<Arc<Answer>>,
+    /// All classes that the model knows, in its own order; empty when that is not known.
+    pub classes: Arc<[Arc<str>]>,
 }
 
 /// State of a stream.

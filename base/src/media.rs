@@ -110,6 +110,8 @@ pub enum Fit {
     Stretch,
     /// Aspect ratio kept: the picture is scaled to the largest size that fits; whoever fills the tensor pads the rest.
     Letterbox,
+    /// Aspect ratio kept, and never made larger than the source: for whoever scales it himself.
+    Within,
 }
 
 /// The picture that a model wants from the decoder.
@@ -129,12 +131,14 @@ impl PictureRequest {
     /// Size in pixels of the scaled picture for a source of `source_width` x `source_height` pixels (square pixels).
     ///
     /// Letterbox: `r = min(width/source_width, height/source_height)`, both sides rounded, at least 1, at most the request.
+    /// Within: the same, with `r` at most 1.
     pub fn scaled_size(&self, source_width: u32, source_height: u32) -> (u32, u32) {
         match self.fit {
             Fit::Stretch => (self.width, self.height),
-            Fit::Letterbox => {
+            Fit::Letterbox | Fit::Within => {
                 let (sw, sh) = (f64::from(source_width.max(1)), f64::from(source_height.max(1)));
                 let r = (f64::from(self.width) / sw).min(f64::from(self.height) / sh);
+                let r = if self.fit == Fit::Within { r.min(1.0) } else { r };
                 let side = |s: f64, most: u32| ((s * r).round() as u32).clamp(1, most);
                 (side(sw, self.width), side(sh, self.height))
             }
@@ -419,6 +423,8 @@ mod tests {
         check(Fit::Letterbox, (1080, 1920), (234, 416));
         check(Fit::Letterbox, (4000, 1), (416, 1));
         check(Fit::Stretch, (768, 576), (416, 416));
+        check(Fit::Within, (768, 576), (416, 312));
+        check(Fit::Within, (320, 240), (320, 240));
     }
 
     #[test]

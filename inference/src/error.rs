@@ -208,6 +208,14 @@ pub enum InferenceError {
         /// The model.
         name: String,
     },
+    /// A key of an endpoint is wrong, or what it names cannot be read.
+    #[error("`{key}`: {problem}")]
+    Endpoint {
+        /// The key within the endpoint's table, such as `headers.accept`.
+        key: String,
+        /// What is wrong with it, free of secrets.
+        problem: String,
+    },
     /// The operating system gave no thread.
     #[error("cannot start thread {name}: {source}")]
     Thread {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod filter;
 mod layout;
 pub mod manifest;
+pub mod remote;
 pub mod runtime;
 pub mod speech;
 pub mod store;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use base::{
     event::{
-        Body, BoxInImage, Caption, Detection, Detections, Event, Gap, ModelId, Status, StreamState, TrackedObject,
+        Answer, Body, BoxInImage, Caption, Detection, Detections, Event, Gap, ModelId, Status, StreamState, TrackedObject,
         Transcript, Word,
     },
     media::{GapReason, MediaDescription, SessionId, SourceDescription, StreamInfo, StreamName},
@@ -38,8 +38,21 @@ pub(crate) fn detections(stream: &Arc<StreamInfo>, number: u64, seen: &[(&str, O
         index: number,
         model: Arc::new(ModelId { name: "ssdlite-mbv2".into(), version: "b42166a4".into() }),
         objects,
+        labels: Vec::new(),
+        answer: None,
+        classes: [Arc::from("person"), Arc::from("bicycle"), Arc::from("dog")].into(),
     });
     event(stream, number, body)
+}
+
+/// Frame `number` of a stream, for which a model server answered this.
+pub(crate) fn answered(stream: &Arc<StreamInfo>, number: u64, content_type: &str, body: &'static [u8]) -> Event {
+    let mut event = detections(stream, number, &[]);
+    if let Body::Detections(detections) = &mut event.body {
+        let answer = Answer { content_type: content_type.into(), body: body.into(), is_result: true };
+        detections.answer = Some(Arc::new(answer));
+    }
+    event
 }
 
 /// The stream began to play.

@@ -13,6 +13,7 @@ use base::{
     media::MediaDescription,
     time::Timestamp,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +126,40 @@ pub struct DetectionsRecord<'a> {
     /// What was seen, best score first.
     #[serde(borrow)]
     pub objects: Vec<Object<'a>>,
+    /// What a classifier behind an endpoint says of the whole picture, best score first; left out where there is nothing.
+    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label<'a>>,
+    /// The answer of an endpoint that is not read, as it came; left out otherwise.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Answer<'a>")]
+    pub answer: Option<Answer<'a>>,
+}
+
+/// One class of a whole picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Label<'a> {
+    /// Class, in the model's own words.
+    #[serde(borrow)]
+    pub class: Cow<'a, str>,
+    /// Confidence, 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
+    pub score: f64,
+}
+
+/// What a model server answered: `json` where it is JSON, otherwise `base64`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Answer<'a> {
+    /// The answer's media type.
+    #[serde(borrow)]
+    pub content_type: Cow<'a, str>,
+    /// The answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "serde_json::Value")]
+    pub json: Option<serde_json::Value>,
+    /// Its bytes in base64 (RFC 4648, section 4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub base64: Option<String>,
 }
 
 /// A source picture.
@@ -141,10 +176,10 @@ pub struct Frame {
 /// A model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Model<'a> {
-    /// Name in the model's manifest.
+    /// Name in the model's manifest; of a model behind an endpoint as configured, or its address.
     #[serde(borrow)]
     pub name: Cow<'a, str>,
-    /// First 8 hexadecimal digits of the SHA-256 of its weights.
+    /// First 8 hexadecimal digits of the SHA-256 of its weights; of a model behind an endpoint as configured, or `unknown`.
     #[serde(borrow)]
     pub version: Cow<'a, str>,
 }
@@ -316,6 +351,8 @@ pub fn record(event: &Event, published_at: Option<Timestamp>) -> Record<'_> {
             frame: Frame { width: d.width, height: d.height, index: d.index },
             model: Model::from(&*d.model),
             objects: d.objects.iter().map(object).collect(),
+            labels: d.labels.iter().map(label).collect(),
+            answer: d.answer.as_deref().filter(|answer| answer.is_result).map(answer),
         }),
         Body::Status(s) => Record::Status(StatusRecord {
             envelope,
@@ -347,6 +384,16 @@ fn object(object: &TrackedObject) -> Object<'_> {
         r#box: [b.x, b.y, b.width, b.height].map(|side| rounded(side, 10.0)),
         track: object.track,
     }
+}
+
+fn label(label: &base::event::Label) -> Label<'_> {
+    Label { class: Cow::from(&*label.class), score: rounded(label.score, 1e4).clamp(0.0, 1.0) }
+}
+
+fn answer(answer: &base::event::Answer) -> Answer<'_> {
+    let json = serde_json::from_slice(&answer.body).ok();
+    let base64 = json.is_none().then(|| STANDARD.encode(&answer.body));
+    Answer { content_type: Cow::from(&answer.content_type), json, base64 }
 }
 
 fn video(video: &MediaDescription) -> Video {

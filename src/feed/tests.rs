@@ -99,6 +99,9 @@ fn what_is_kept_and_what_is_not() {
         index: 0,
         model: Arc::new(ModelId { name: "m".into(), version: "0".into() }),
         objects: Vec::new(),
+        labels: Vec::new(),
+        answer: None,
+        classes: Arc::default(),
     };
     put(&feed, Event::new(&stream("cam"), &session("s"), 0, Pts::ZERO, None, Body::Detections(detections)));
     put(&feed, status("cam", "s", 0, StreamState::Interrupted));

@@ -1,12 +1,12 @@
 //! Detections as JSON, written by hand: nearly every record is one, and this takes a third of serde_json's time. The
 //! bytes are those that serde_json would write of the same record. Pure functions.
 
-use super::{Clock, DetectionsRecord, Envelope, Frame, Model, Object};
+use super::{Clock, DetectionsRecord, Envelope, Frame, Label, Model, Object};
 
 /// Appends the record as one JSON object.
 pub(super) fn write(record: &DetectionsRecord<'_>, json: &mut Vec<u8>) {
     // Whoever adds a field is stopped here.
-    let DetectionsRecord { envelope, frame, model, objects } = record;
+    let DetectionsRecord { envelope, frame, model, objects, labels, answer } = record;
     let Envelope { id, specversion, stream, tags, session, pts_ms, captured_at, clock, published_at, epoch } = envelope;
     put(json, r#"{"type":"detections","id":"#);
     text(json, id);
@@ -76,7 +76,22 @@ pub(super) fn write(record: &DetectionsRecord<'_>, json: &mut Vec<u8>) {
         }
         put(json, "}");
     }
-    put(json, "]}");
+    put(json, "]");
+    for (at, Label { class, score }) in labels.iter().enumerate() {
+        put(json, if at == 0 { r#","labels":[{"class":"# } else { r#",{"class":"# });
+        text(json, class);
+        put(json, r#","score":"#);
+        decimal(json, *score, 10_000);
+        put(json, "}");
+    }
+    if !labels.is_empty() {
+        put(json, "]");
+    }
+    if let Some(answer) = answer {
+        put(json, r#","answer":"#);
+        any(json, answer);
+    }
+    put(json, "}");
 }
 
 fn put(json: &mut Vec<u8>, part: &str) {

@@ -15,6 +15,19 @@ fn every_kind() -> Vec<(&'static str, Event)> {
     let stream = samples::stream("front-door");
     let mut undated = samples::detections(&stream, 3, &[]);
     undated.captured = None;
+    let mut classified = samples::detections(&stream, 4, &[("person", None)]);
+    let mut answered = [
+        samples::answered(&stream, 5, "application/json", br#"{ "a": [1, 2.50, "x"] }"#),
+        samples::answered(&stream, 6, "text/plain", b"not {json}"),
+    ];
+    if let Body::Detections(detections) = &mut classified.body {
+        let label = |class: &str, score| base::event::Label { class: class.into(), score };
+        detections.labels = vec![label("parking lot", 0.912_345), label("\"street\"", 1.0)];
+    }
+    if let Body::Detections(detections) = &mut answered[1].body {
+        detections.labels = vec![base::event::Label { class: "dog".into(), score: 0.5 }];
+    }
+    let [answered, answered_in_bytes] = answered;
     vec![
         ("detections", samples::detections(&stream, 120, &[("person", Some(7)), ("dog", None)])),
         ("detections", undated),
@@ -25,6 +38,9 @@ fn every_kind() -> Vec<(&'static str, Event)> {
         ("transcript", samples::transcript(&stream, 4, "", true)),
         ("caption", samples::caption(&stream, 1, 3400..4800, &["and so my fellow", "\"Americans\""], true)),
         ("caption", samples::caption(&stream, 1, 3400..4800, &[], false)),
+        ("detections", classified),
+        ("detections", answered),
+        ("detections", answered_in_bytes),
     ]
 }
 

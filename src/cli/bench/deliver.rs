@@ -260,7 +260,16 @@ impl Maker {
         let pts_ms = index * FRAME_MS;
         let at = Timestamp::from_millisecond(self.first_captured.as_millisecond() + pts_ms as i64);
         let captured = at.ok().map(|at| CaptureTime { at, quality: ClockQuality::Ntp });
-        let detections = Detections { width: 768, height: 576, index, model: Arc::clone(&self.model), objects };
+        let detections = Detections {
+            width: 768,
+            height: 576,
+            index,
+            model: Arc::clone(&self.model),
+            objects,
+            labels: Vec::new(),
+            answer: None,
+            classes: Arc::default(),
+        };
         Event::new(stream, session, index, Pts::from_millis(pts_ms), captured, Body::Detections(detections))
     }
 }
