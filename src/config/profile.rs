@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// What to run on a stream.
-#[derive(Deserialize, JsonSchema, Clone)]
+#[derive(Debug, Deserialize, JsonSchema, Clone, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileConfig {
     /// Detector: a built-in model's name (see `eyewitness models list`) or the path of a manifest; `none` leaves pictures

@@ -10,5 +10,6 @@
 pub mod attachment;
 pub mod desk;
 pub mod fence;
+pub mod keeper;
 pub mod report;
 pub mod stage;
