@@ -82,6 +82,12 @@ impl SessionId {
         Self(ulid::Ulid::from_bytes(low).to_string().into())
     }
 
+    /// An id that was written down; none where the text is no id.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let ok = text.len() == 26 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
+        ok.then(|| Self(text.into()))
+    }
+
     /// The id.
     pub fn as_str(&self) -> &str {
         &self.0

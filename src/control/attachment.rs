@@ -57,6 +57,9 @@ pub struct Stored {
     pub origin: Origin,
     /// Grows by one with every change. Of two texts for one name, the greater one holds.
     pub revision: u64,
+    /// Revision at which the URL was last changed: how far a run of an earlier one has come says nothing about this one.
+    #[serde(default)]
+    pub url_since: u64,
     /// The stream has moved to this lease; what is written here only says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<u32>,

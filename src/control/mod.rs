@@ -13,6 +13,7 @@ pub mod desk;
 pub mod fence;
 pub mod folder;
 pub mod reload;
+pub mod keeper;
 pub mod report;
 pub mod resolver;
 pub mod secrets;

@@ -12,6 +12,9 @@ pub struct Report {
     pub worker: String,
     /// The lease's epoch: a report with a smaller one than another report's is old.
     pub epoch: u64,
+    /// Of the attachment that is run.
+    #[serde(default)]
+    pub revision: u64,
     /// `starting`, `connecting`, `playing`, `interrupted`, `ended`, `failed`, `stopped`.
     pub state: String,
     /// In words, free of secrets.

@@ -20,6 +20,10 @@ pub trait Stage: Send {
     /// Lets a stream go: what it has in hand is analysed and published, then it is gone. Returns at once.
     fn stop(&mut self, name: &StreamName);
 
+    /// The run before this one goes on while this one connects (a stream that is handed over) and has come further: what
+    /// a stream that has not played yet is to go on from. One that has played is not concerned.
+    fn earlier(&mut self, _name: &StreamName, _earlier: Earlier) {}
+
     /// The streams that were started and are not yet gone.
     fn readings(&mut self) -> Vec<StreamReading>;
 }

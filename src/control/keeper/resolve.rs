@@ -1,0 +1,27 @@
+//! From what is wished to what is run: the seam to profiles, selectors and secrets. Called on the keeper's thread only.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use crate::{config::CheckedStream, control::attachment::Attachment};
+
+/// Finds out what an attachment means here and now.
+pub trait Resolve: Send {
+    /// The name of the profile that the stream runs or would run.
+    fn profile(&self, name: &str, attachment: &Attachment) -> String;
+
+    /// The stream, ready to be started.
+    ///
+    /// # Errors
+    /// Why it cannot be run here (no such profile, no such secret, a URL that no source takes), in words.
+    fn resolve(&self, name: &str, attachment: &Attachment) -> Result<CheckedStream, String>;
+}
+
+/// Tells whether two streams are the same to run: equal for equal URLs (with user and password), profiles, tags and ways to
+/// connect. Means nothing outside this process, and gives nothing away.
+pub fn fingerprint(stream: &CheckedStream) -> u64 {
+    let mut hash = DefaultHasher::new();
+    stream.url.expose().hash(&mut hash);
+    stream.tags.hash(&mut hash);
+    format!("{:?} {:?}", stream.profile, stream.source).hash(&mut hash);
+    hash.finish()
+}

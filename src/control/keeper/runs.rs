@@ -1,0 +1,414 @@
+//! Which stream starts, goes on and stops here. Part of the state machine.
+
+use std::time::Duration;
+
+use base::{
+    event::StreamState,
+    media::{SessionId, StreamName},
+    time::{Pts, Timestamp},
+};
+use sinks::control::Post;
+
+use super::{
+    Action, FixedStream, Keeper, Leaving, leases::Grip, resolve::fingerprint, shown_attachment, wishes::Errand,
+};
+use crate::{
+    config::CheckedStream,
+    control::{
+        attachment::Attachment,
+        report::Report,
+        stage::{Earlier, Start, StreamReading},
+    },
+};
+
+/// A stream that is handed over goes on so long without a successor.
+pub(super) const HAND_OVER: Duration = Duration::from_secs(10);
+/// Streams started in one step: each may take some 100 ms, in which nobody listens to the plane.
+const STARTS: usize = 4;
+
+/// A stream that this worker has started, or would have.
+pub(super) struct Run {
+    pub(super) name: StreamName,
+    /// The lease under which it runs; none: it is of the configuration file.
+    pub(super) lease: Option<u32>,
+    pub(super) epoch: Option<u64>,
+    /// Of what was started.
+    print: u64,
+    /// Of the attachment that was started, or that would have been the same to run.
+    pub(super) revision: u64,
+    pub(super) phase: Phase,
+    pub(super) reading: Option<StreamReading>,
+    /// Somebody has a greater epoch for it: what this run publishes is late.
+    pub(super) is_overtaken: bool,
+    /// Since when a successor is waited for.
+    pub(super) handing_since: Option<Duration>,
+    /// Profiles or secrets have changed since it was resolved.
+    pub(super) is_stale: bool,
+    /// What an earlier run left.
+    pub(super) earlier: Option<Report>,
+    /// What was told last.
+    pub(super) told: Option<Told>,
+    /// A post is on its way.
+    pub(super) is_posting: bool,
+}
+
+/// A report that was posted.
+pub(super) struct Told {
+    pub(super) at: Duration,
+    pub(super) report: Report,
+    /// False once the plane has refused it.
+    pub(super) is_written: bool,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Phase {
+    /// Started; whether the stage has shown it yet.
+    Running { is_seen: bool },
+    /// Told to stop, not gone yet.
+    Stopping,
+    /// Not on the stage any more, or never was: it ended, or failed.
+    Over { state: StreamState, detail: Option<String> },
+}
+
+/// A stream of the configuration file.
+pub(super) struct Fixed {
+    pub(super) profile: String,
+    pub(super) attachment: Attachment,
+    /// Until it is started, once.
+    stream: Option<CheckedStream>,
+}
+
+impl Fixed {
+    pub(super) fn new(fixed: FixedStream) -> Self {
+        let attachment = shown_attachment(&fixed.profile, &fixed.stream);
+        Self { profile: fixed.profile, attachment, stream: Some(fixed.stream) }
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.stream.is_none()
+    }
+}
+
+impl Run {
+    fn new(name: StreamName, lease: Option<u32>, epoch: Option<u64>) -> Self {
+        Self {
+            name,
+            lease,
+            epoch,
+            print: 0,
+            revision: 0,
+            phase: Phase::Running { is_seen: false },
+            reading: None,
+            is_overtaken: false,
+            handing_since: None,
+            is_stale: false,
+            earlier: None,
+            told: None,
+            is_posting: false,
+        }
+    }
+
+    pub(super) fn is_on_stage(&self) -> bool {
+        !matches!(self.phase, Phase::Over { .. })
+    }
+
+    /// It has ended or failed, whether the stage still shows it or not.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over { .. }) || self.has_come_to(StreamState::Ended) || self.has_failed()
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.phase, Phase::Over { state: StreamState::Failed, .. }) || self.has_come_to(StreamState::Failed)
+    }
+
+    fn has_come_to(&self, state: StreamState) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.state == Some(state))
+    }
+
+    pub(super) fn has_played(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.session.is_some())
+    }
+}
+
+/// What becomes of a run.
+enum Verdict {
+    Stay,
+    Stop,
+}
+
+impl Keeper {
+    pub(super) fn take_readings(&mut self, readings: Vec<StreamReading>) {
+        let mut by_name: std::collections::BTreeMap<StreamName, StreamReading> =
+            readings.into_iter().map(|reading| (reading.name.clone(), reading)).collect();
+        let mut gone = Vec::new();
+        for (name, run) in &mut self.runs {
+            let reading = by_name.remove(&run.name);
+            match (&mut run.phase, reading) {
+                (Phase::Running { is_seen }, Some(reading)) => {
+                    *is_seen = true;
+                    run.reading = Some(reading);
+                }
+                (Phase::Stopping, Some(reading)) => run.reading = Some(reading),
+                (Phase::Stopping, None) => gone.push(name.clone()),
+                (Phase::Running { is_seen: true }, None) => {
+                    let last = run.reading.as_ref();
+                    let state = last.and_then(|reading| reading.state);
+                    let detail = last.and_then(|reading| reading.detail.clone());
+                    run.phase = match state {
+                        Some(StreamState::Ended) => Phase::Over { state: StreamState::Ended, detail },
+                        _ => Phase::Over { state: StreamState::Failed, detail },
+                    };
+                }
+                (Phase::Running { is_seen: false } | Phase::Over { .. }, _) => {}
+            }
+        }
+        for name in gone {
+            self.gone(&name);
+        }
+    }
+
+    pub(super) fn not_started(&mut self, name: &StreamName, detail: String) {
+        if let Some(run) = self.runs.get_mut(name.as_str()) {
+            tracing::error!(stream = name.as_str(), "cannot be started: {detail}");
+            run.phase = Phase::Over { state: StreamState::Failed, detail: Some(detail) };
+        }
+    }
+
+    /// A stream that was told to stop is gone.
+    fn gone(&mut self, name: &str) {
+        let Some(run) = self.runs.remove(name) else { return };
+        let mut report = self.report(&run);
+        if !matches!(report.state.as_str(), "ended" | "failed") {
+            report.state = StreamState::Stopped.as_str().to_owned();
+        }
+        if run.lease.is_none() {
+            return self.show_fixed(name, report);
+        }
+        if self.book.entry(name).is_none() {
+            return self.forget_report(name);
+        }
+        // What the fence kept back is not published: that is no good order.
+        report.released = !self.is_held();
+        if !run.is_overtaken && !self.is_held() {
+            self.post_report(name, &report);
+        }
+        self.keep_report(name, report);
+    }
+
+    /// Nothing is known of a stream any more: one of this name that comes later begins anew.
+    pub(super) fn forget_report(&mut self, name: &str) {
+        self.reports.remove(name);
+        self.post(Errand::Other, Post::Checkpoint { name: name.to_owned(), text: None });
+        self.show(name);
+    }
+
+    pub(super) fn settle_runs(&mut self) {
+        let mut to_stop = Vec::new();
+        let names: Vec<String> = self.runs.keys().cloned().collect();
+        for name in names {
+            if let Verdict::Stop = self.verdict(&name) {
+                to_stop.push(name);
+            }
+        }
+        for name in to_stop {
+            let Some(run) = self.runs.get_mut(&name) else { continue };
+            match run.phase {
+                Phase::Running { .. } => {
+                    run.phase = Phase::Stopping;
+                    self.out.push(Action::Stop(run.name.clone()));
+                }
+                Phase::Stopping => {}
+                Phase::Over { .. } => self.gone(&name),
+            }
+        }
+        self.is_busy = false;
+        if self.leaving.is_none() {
+            self.settle_starts();
+        }
+    }
+
+    fn verdict(&mut self, name: &str) -> Verdict {
+        let Some(run) = self.runs.get(name) else { return Verdict::Stay };
+        if run.phase == Phase::Stopping {
+            return Verdict::Stay;
+        }
+        let is_over = matches!(run.phase, Phase::Over { .. });
+        let Some(own_lease) = run.lease else {
+            // Nobody takes over what the configuration gives to this process.
+            return if self.leaving.is_some() && !is_over { Verdict::Stop } else { Verdict::Stay };
+        };
+        if matches!(self.leaving, Some(leaving) if !matches!(leaving, Leaving::HandingOver(_))) {
+            return Verdict::Stop;
+        }
+        let lease = match (self.book.place(name), self.book.entry(name)) {
+            (Some((lease, _)), _) => lease,
+            // It is moving, and where it goes was not read yet.
+            (None, Some(_)) => return self.verdict_elsewhere(name),
+            (None, None) => return Verdict::Stop,
+        };
+        match self.leases[lease as usize].grip {
+            Grip::Granted => self.verdict_here(name, lease),
+            _ if is_over => Verdict::Stop,
+            Grip::Lost if lease == own_lease => {
+                let is_overtaken = self.runs.get(name).is_some_and(|run| run.is_overtaken);
+                if is_overtaken { Verdict::Stop } else { Verdict::Stay }
+            }
+            Grip::Forfeit => Verdict::Stop,
+            _ => self.verdict_elsewhere(name),
+        }
+    }
+
+    /// Of a stream that lies in a lease of ours.
+    fn verdict_here(&mut self, name: &str, lease: u32) -> Verdict {
+        let wanted = self.wanted_epoch(name, lease);
+        let epoch = self.leases[lease as usize].epoch();
+        let Some((_, stored)) = self.book.place(name) else { return Verdict::Stay };
+        let Some(run) = self.runs.get_mut(name) else { return Verdict::Stay };
+        run.handing_since = None;
+        run.lease = Some(lease);
+        if run.is_overtaken {
+            // Under a greater epoch, once we have one.
+            let has_one = epoch.is_some_and(|epoch| Some(epoch) > run.epoch && epoch >= wanted);
+            if !has_one && epoch.is_some() {
+                self.leases[lease as usize].wants_greater = true;
+            }
+            return if has_one { Verdict::Stop } else { Verdict::Stay };
+        }
+        if stored.revision == run.revision && !run.is_stale {
+            return Verdict::Stay;
+        }
+        run.is_stale = false;
+        let print = self.resolver.resolve(name, &stored.attachment).map(|stream| fingerprint(&stream));
+        if print.as_ref().is_ok_and(|print| *print == run.print) && !run.has_failed() {
+            run.revision = stored.revision;
+            return Verdict::Stay;
+        }
+        Verdict::Stop
+    }
+
+    /// Of a stream that is somebody else's now: it goes on until that one has it.
+    fn verdict_elsewhere(&mut self, name: &str) -> Verdict {
+        let now = self.now.mono;
+        let Some(run) = self.runs.get_mut(name) else { return Verdict::Stay };
+        let since = *run.handing_since.get_or_insert(now);
+        let has_successor = self.reports.get(name).is_some_and(|report| {
+            Some(report.epoch) > run.epoch && matches!(report.state.as_str(), "playing" | "ended")
+        });
+        if has_successor || !run.is_on_stage() || now.saturating_sub(since) >= HAND_OVER {
+            Verdict::Stop
+        } else {
+            Verdict::Stay
+        }
+    }
+
+    /// The least epoch under which a stream may run here: that of every run of it that is known, and of every claim of a lease
+    /// in which it lay.
+    fn wanted_epoch(&self, name: &str, lease: u32) -> u64 {
+        let reported = self.reports.get(name).map_or(0, |report| report.epoch);
+        let claimed = |other: u32| self.leases.get(other as usize)?.newest.as_ref().map(|claim| claim.epoch);
+        let elsewhere = self.book.entry(name).into_iter().flat_map(|entry| entry.leases());
+        elsewhere.filter(|other| *other != lease).filter_map(claimed).fold(reported, u64::max)
+    }
+
+    fn settle_starts(&mut self) {
+        let mut n_left = STARTS;
+        let names: Vec<String> = self.fixed.iter().filter(|(_, f)| !f.is_started()).map(|(n, _)| n.clone()).collect();
+        for name in names {
+            if n_left == 0 {
+                self.is_busy = true;
+                return;
+            }
+            n_left -= 1;
+            self.start_fixed(&name);
+        }
+        if !self.caught_up || self.is_held() {
+            return;
+        }
+        for lease in self.granted_leases() {
+            let Some(epoch) = self.leases[lease as usize].epoch() else { continue };
+            let names: Vec<String> =
+                self.book.names_in(lease).filter(|n| self.is_to_start(n, lease)).cloned().collect();
+            for name in names {
+                if self.wanted_epoch(&name, lease) > epoch {
+                    self.leases[lease as usize].wants_greater = true;
+                    continue;
+                }
+                if n_left == 0 {
+                    self.is_busy = true;
+                    return;
+                }
+                n_left -= 1;
+                self.start(&name, lease, epoch);
+            }
+        }
+    }
+
+    fn is_to_start(&self, name: &str, lease: u32) -> bool {
+        let Some((place, stored)) = self.book.place(name) else { return false };
+        let has_ended = self.reports.get(name).is_some_and(|r| r.state == "ended" && r.revision >= stored.revision);
+        place == lease && !has_ended && !self.runs.contains_key(name) && !self.fixed.contains_key(name)
+    }
+
+    fn start_fixed(&mut self, name: &str) {
+        let Some(stream) = self.fixed.get_mut(name).and_then(|fixed| fixed.stream.take()) else { return };
+        self.runs.insert(name.to_owned(), Run::new(stream.name.clone(), None, None));
+        self.out.push(Action::Start(Box::new(Start { stream, epoch: None, earlier: None })));
+    }
+
+    fn start(&mut self, name: &str, lease: u32, epoch: u64) {
+        let Some((_, stored)) = self.book.place(name) else { return };
+        let Ok(checked_name) = StreamName::new(name) else { return };
+        let mut run = Run::new(checked_name, Some(lease), Some(epoch));
+        run.revision = stored.revision;
+        // Of a source that had come to its end, or that was another one, nothing is to be gone on from.
+        let report = self.reports.get(name).filter(|report| report.state != "ended").cloned();
+        run.earlier = report.map(|mut report| {
+            report.position_ms = report.position_ms.filter(|_| report.revision >= stored.url_since);
+            report
+        });
+        match self.resolver.resolve(name, &stored.attachment) {
+            Ok(stream) => {
+                run.print = fingerprint(&stream);
+                let earlier = run.earlier.as_ref().and_then(earlier);
+                self.out.push(Action::Start(Box::new(Start { stream, epoch: Some(epoch), earlier })));
+            }
+            Err(detail) => {
+                tracing::error!(stream = name, "cannot be run: {detail}");
+                run.phase = Phase::Over { state: StreamState::Failed, detail: Some(detail) };
+            }
+        }
+        self.runs.insert(name.to_owned(), run);
+    }
+
+    /// A report of another run was read: an earlier one may have come further, a later one overtakes ours.
+    pub(super) fn run_reported(&mut self, name: &str, report: &Report) {
+        let url_since = self.book.place(name).map_or(0, |(_, stored)| stored.url_since);
+        let Some(run) = self.runs.get_mut(name) else { return };
+        let Some(own) = run.epoch else { return };
+        run.is_overtaken |= report.epoch > own;
+        let is_newer =
+            run.earlier.as_ref().is_none_or(|known| (report.epoch, report.at_ms) > (known.epoch, known.at_ms));
+        let is_of_use =
+            report.epoch < own && is_newer && !run.has_played() && run.phase == Phase::Running { is_seen: true };
+        if is_of_use && report.state != "ended" {
+            let mut report = report.clone();
+            report.position_ms = report.position_ms.filter(|_| report.revision >= url_since);
+            if let Some(earlier) = earlier(&report) {
+                self.out.push(Action::Earlier { name: run.name.clone(), earlier });
+            }
+            run.earlier = Some(report);
+        }
+    }
+}
+
+/// What a report says to a successor; none where it has never played.
+fn earlier(report: &Report) -> Option<Earlier> {
+    Some(Earlier {
+        session: SessionId::from_text(report.session.as_deref()?)?,
+        pts: Pts::from_millis(report.pts_ms),
+        analysed_at: Timestamp::from_millisecond(report.analysed_at_ms?).ok()?,
+        released: report.released,
+        position: report.position_ms.map(Pts::from_millis),
+    })
+}
