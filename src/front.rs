@@ -39,7 +39,7 @@ impl Front {
     /// When the address cannot be listened on, or the model of that profile not be loaded.
     pub fn open<'a>(
         self,
-        house: &mut House,
+        house: &House,
         mut profiles: impl Iterator<Item = &'a ProfileConfig>,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<HttpServer> {

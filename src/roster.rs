@@ -3,17 +3,22 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use base::{media::MediaConsumer as _, queue::QueueReading, time::Clock};
+use base::{
+    media::{MediaConsumer as _, StreamName},
+    queue::QueueReading,
+    time::Clock,
+};
 use parking_lot::RwLock;
 use sinks::SinkProbe;
 
 use crate::{
+    control::fence::Fence,
     http::HouseView,
     metrics::Scrape,
     stream::{Analysis, Outcome},
@@ -28,6 +33,7 @@ pub struct Roster {
     streams: RwLock<BTreeMap<String, Arc<Analysis>>>,
     queues: RwLock<Vec<QueueProbe>>,
     sinks: RwLock<Vec<SinkProbe>>,
+    fence: OnceLock<Arc<Fence>>,
     ready: AtomicBool,
 }
 
@@ -39,6 +45,7 @@ impl Roster {
             streams: RwLock::default(),
             queues: RwLock::default(),
             sinks: RwLock::default(),
+            fence: OnceLock::new(),
             ready: AtomicBool::default(),
         }
     }
@@ -46,6 +53,16 @@ impl Roster {
     /// A stream was attached.
     pub fn attach(&self, analysis: Arc<Analysis>) {
         self.streams.write().insert(analysis.info().name.to_string(), analysis);
+    }
+
+    /// A stream is gone.
+    pub fn detach(&self, name: &StreamName) {
+        self.streams.write().remove(name.as_str());
+    }
+
+    /// Streams under a lease are fenced.
+    pub fn fence(&self, fence: Arc<Fence>) {
+        let _ = self.fence.set(fence);
     }
 
     /// A queue was made.
@@ -105,6 +122,20 @@ impl HouseView for Roster {
                 );
                 out.counter("eyewitness_words_total", "Words of final transcripts.", &labels, counts.n_words as f64);
             }
+        }
+        if let Some(fence) = self.fence.get() {
+            out.counter(
+                "eyewitness_fenced_events_total",
+                "Events left out because the worker could not be sure that their streams were still its own.",
+                &[],
+                fence.n_fenced() as f64,
+            );
+            out.gauge(
+                "eyewitness_fence_closed",
+                "1 while events are left out for that reason.",
+                &[],
+                f64::from(u8::from(!fence.is_open())),
+            );
         }
         for queue in self.queues.read().iter() {
             out.queue(&queue());

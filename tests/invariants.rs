@@ -37,7 +37,7 @@ fn row_1_decoded_is_inferred_plus_dropped_by_reason() {
         house.attach(stream, &running).unwrap();
     }
     wait_for("50 records of each stream", || {
-        house.streams().iter().all(|s| s.analysis.findings.counts().n_records >= 50).then_some(())
+        house.analyses().iter().all(|a| a.findings.counts().n_records >= 50).then_some(())
     });
     let (analyses, outcomes) = house.close();
     let mut n_records = 0;

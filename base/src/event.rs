@@ -56,7 +56,7 @@ impl Body {
 }
 
 impl Event {
-    /// Makes the event and its id; `number` counts (or names) events of this kind within the session.
+    /// Makes the event and its id; `number` counts events of this kind within the session.
     pub fn new(
         stream: &Arc<StreamInfo>,
         session: &SessionId,
@@ -65,8 +65,20 @@ impl Event {
         captured: Option<CaptureTime>,
         body: Body,
     ) -> Self {
+        Self::named(stream, session, &number.to_string(), pts, captured, body)
+    }
+
+    /// The same for an event that is not counted: `name` is the last part of its id.
+    pub fn named(
+        stream: &Arc<StreamInfo>,
+        session: &SessionId,
+        name: &str,
+        pts: Pts,
+        captured: Option<CaptureTime>,
+        body: Body,
+    ) -> Self {
         Self {
-            id: format!("{session}-{}-{number}", body.kind()),
+            id: format!("{session}-{}-{name}", body.kind()),
             stream: Arc::clone(stream),
             session: session.clone(),
             pts,

@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use super::{begin, replay::parse_sampling, say};
 use crate::config;
 
+mod cycles;
 mod deliver;
 
 /// Which part.
@@ -79,6 +80,8 @@ pub(super) enum Command {
     },
     /// One sink alone: numbered events through its queue and thread, and what became of them
     Deliver(deliver::Args),
+    /// Attach and detach test streams again and again, and tell what that leaves behind
+    Cycles(cycles::Args),
 }
 
 /// Most sound that a model takes at once, in seconds.
@@ -134,10 +137,13 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
         // It needs neither media nor models.
         return deliver::run(args, log);
     }
+    if let Command::Cycles(args) = &command {
+        return cycles::run(args, log);
+    }
     let shutdown = begin(log.unwrap_or("warn"), false)?;
     let info = Arc::new(StreamInfo { name: StreamName::new("bench")?, tags: Default::default(), epoch: None });
     match command {
-        Command::Deliver(_) => {}
+        Command::Deliver(_) | Command::Cycles(_) => {}
         Command::Decode { input, sample, size } => {
             let counter = Arc::new(Counter::default());
             let request =

@@ -196,7 +196,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         CheckedStream { name, url, profile, tags: BTreeMap::new(), source: ingest::SourceConfig::default() },
         &running,
     )?;
-    let analysis = house.streams()[0].analysis.clone();
+    let analysis = house.analyses().pop().context("the stream has gone at once")?;
     let progress = Progress::start(clock);
     while !house.finished() && !shutdown.wait_timeout(Duration::from_millis(100)) {
         progress.show(&analysis);

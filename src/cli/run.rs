@@ -54,7 +54,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     }
     house.connect(&config.sinks, &running, onlookers, grace)?;
     let profiles = config.streams.iter().map(|s| &s.profile);
-    let server = front.map(|front| front.open(&mut house, profiles, &clock)).transpose()?;
+    let server = front.map(|front| front.open(&house, profiles, &clock)).transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.local_addr(), "the HTTP service listens");
     }
@@ -62,7 +62,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         house.attach(stream, &running)?;
     }
     house.settle_in();
-    tracing::info!(n_streams = house.streams().len(), "running");
+    tracing::info!(n_streams = house.analyses().len(), "running");
     while !house.finished() && !shutdown.wait_timeout(Duration::from_millis(200)) {}
     let (analyses, sinks) = house.close();
     if let Some(server) = server {

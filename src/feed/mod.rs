@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod samples;
+mod entrance;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,10 @@ use base::{
 };
 use parking_lot::RwLock;
 
-pub use self::tape::{Next, Reader, Record, Start, Tape};
+pub use self::{
+    entrance::{Entrance, Item},
+    tape::{Next, Reader, Record, Start, Tape},
+};
 use crate::metrics::{MetricsSource, Scrape};
 
 /// The kinds of records that the feed keeps.
@@ -163,6 +167,20 @@ impl Feed {
         }
     }
 
+    /// Forgets this attachment of a stream, but not a later one of the same name.
+    fn detach_this(&self, info: &Arc<StreamInfo>) {
+        let mut streams = self.0.streams.write();
+        let name = info.name.as_str();
+        let entry = match streams.get(name) {
+            Some(entry) if Arc::ptr_eq(&entry.info, info) => streams.remove(name),
+            _ => None,
+        };
+        drop(streams);
+        if let Some(entry) = entry {
+            entry.tape.close();
+        }
+    }
+
     /// Takes one event. Events of streams that are not attached are counted and left out.
     pub fn publish(&self, event: &Arc<Event>) {
         let Some(kind) = Kind::of(event) else { return };
@@ -191,11 +209,14 @@ impl Feed {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(&self, events: Receiver<Arc<Event>>) -> std::io::Result<JoinHandle<()>> {
+    pub fn start(&self, items: Receiver<Item>) -> std::io::Result<JoinHandle<()>> {
         let feed = self.clone();
         std::thread::Builder::new().name("feed".into()).spawn(move || {
-            while let Some(event) = events.recv() {
-                feed.publish(&event);
+            while let Some(item) = items.recv() {
+                match item {
+                    Item::Event(event) => feed.publish(&event),
+                    Item::Detached(info) => feed.detach_this(&info),
+                }
             }
             feed.close();
         })

@@ -162,11 +162,40 @@ fn the_thread_feeds_waiting_readers_and_ends_with_its_senders() {
         })
         .collect();
     for i in 0..500 {
-        sender.send(Arc::new(caption("cam", "s", i, true, &["x"])));
+        sender.send(Item::Event(Arc::new(caption("cam", "s", i, true, &["x"]))));
     }
     drop(sender);
     thread.join().expect("feed");
     for reader in readers {
         assert_eq!(runtime.block_on(reader).expect("reader"), (500, false));
     }
+}
+
+#[test]
+fn a_detached_stream_ends_after_what_it_told_even_if_the_queue_overflows() {
+    let check = |capacity, expected: &[&str]| {
+        let feed = Feed::new(FeedOptions { n_records: 16, clock: ManualClock::new() });
+        let (sender, receiver) = queue("feed", capacity, WhenFull::DropOldest);
+        let entrance = Entrance::new(feed.clone(), sender);
+        let (cam, later) = (stream("cam"), stream("cam"));
+        entrance.attach(Arc::clone(&cam));
+        let mut readers = reader(&feed, &[Kind::Caption], &Start::Now);
+        (0..2).for_each(|i| entrance.event(&Arc::new(caption("cam", "s", i, true, &["x"]))));
+        entrance.detach(&cam);
+        (2..5).for_each(|i| entrance.event(&Arc::new(caption("cam", "s", i, true, &["x"]))));
+        let thread = feed.start(receiver).expect("thread");
+        drop(entrance);
+        thread.join().expect("feed");
+        assert_eq!(drain(&mut readers), expected, "{capacity}");
+        assert!(feed.stream("cam").is_none(), "{capacity}");
+        // The end of one attachment is not the end of the next.
+        feed.attach(Arc::clone(&later));
+        feed.detach_this(&cam);
+        assert!(feed.stream("cam").is_some());
+        feed.detach_this(&later);
+        assert!(feed.stream("cam").is_none());
+    };
+    check(16, &["caption-0", "caption-1", "closed"]);
+    // The end itself is pushed out, and comes all the same.
+    check(3, &["closed"]);
 }

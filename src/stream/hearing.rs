@@ -6,13 +6,13 @@ use std::sync::Arc;
 use base::{
     event::{Body, Caption, Event, Gap},
     media::{SessionId, StreamInfo},
-    time::{CaptureTime, Pts},
+    time::{CaptureTime, Clock, Pts},
 };
 use inference::{captions::Captioner, speech::Heard};
 use parking_lot::Mutex;
 
 use super::{
-    Findings, Life,
+    account::{Findings, Life},
     order::{Branch, Outlet},
 };
 use crate::hls::HlsStore;
@@ -25,6 +25,8 @@ pub(super) struct Hearing {
     pub(super) findings: Arc<Findings>,
     /// Told of each stretch of stream time whose captions will not change any more.
     pub(super) players: Option<Arc<HlsStore>>,
+    /// Where nobody looks: tells when sound was listened to.
+    pub(super) clock: Option<Arc<dyn Clock>>,
     /// The session that the numbers below count in.
     pub(super) session: Option<SessionId>,
     pub(super) n_transcripts: u64,
@@ -67,6 +69,9 @@ impl Hearing {
             }
             Heard::Until { session, pts } => {
                 self.enter(&session);
+                if let Some(clock) = &self.clock {
+                    self.findings.counts.lock().reach(&session, pts, clock.wall());
+                }
                 let captions = self.captioner.advance(pts);
                 self.captions(&session, captions);
                 let settled = pts.min(self.captioner.settled_until());

@@ -14,7 +14,7 @@ use base::{
 };
 use parking_lot::Mutex;
 
-use super::{Findings, Life};
+use super::account::{Findings, Life};
 use crate::topology::Fanout;
 
 /// A publication that waits so long for a sink's queue has been held up.
@@ -174,7 +174,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::stream::Outcome;
 
     /// Knows how often it was looked at, so that a test can tell that somebody has begun to wait.
     #[derive(Debug)]
@@ -211,11 +210,10 @@ mod tests {
         fn stream(&self, name: &str) -> Arc<Watch> {
             let name = StreamName::new(name).expect("name");
             let session = SessionId::derived([name.as_str().as_bytes()]);
-            let life = Life { session, n_status: 0, n_gaps: 0, pts: Pts::ZERO, outcome: Outcome::Open, source: None };
             Arc::new(Watch {
                 info: Arc::new(StreamInfo { name, tags: Default::default(), epoch: None }),
                 ledger: Ledger::default(),
-                life: Arc::new(Mutex::new(life)),
+                life: Arc::new(Mutex::new(Life::new(session, None))),
                 findings: Arc::default(),
                 clock: Arc::clone(&self.clock) as _,
                 state: Mutex::new(State::new(Duration::ZERO)),

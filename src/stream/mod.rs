@@ -3,6 +3,7 @@
 //! `frame` and `audio` run on the stream's decoding threads and only enqueue; results come back on the models' threads;
 //! `notice` runs on the stream's supervising thread. Never does I/O.
 
+mod account;
 mod hearing;
 pub mod holdup;
 pub mod order;
@@ -12,9 +13,9 @@ use std::sync::Arc;
 
 use base::{
     event::{Body, Event, Gap, Status, StreamState},
-    ledger::Ledger,
+    ledger::{DropReason, Ledger},
     media::{
-        AudioChunk, Frame, GapReason, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo,
+        AudioChunk, Frame, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo,
     },
     time::{Clock, Pts},
     trace::Tracer,
@@ -32,13 +33,19 @@ use inference::{
 };
 use parking_lot::Mutex;
 
+pub use self::account::{Counts, Findings, Outcome, Reached, Standing};
 use self::{
+    account::Life,
     hearing::Hearing,
     holdup::{State, Watch},
     order::Outlet,
     sight::Sight,
 };
-use crate::{hls::HlsStore, latency::Latency, topology::Fanout};
+use crate::{
+    control::{fence::Fence, stage::Earlier},
+    hls::HlsStore,
+    topology::Fanout,
+};
 
 /// What a stream's pictures go through.
 pub struct SightOptions {
@@ -80,17 +87,8 @@ pub struct AnalysisOptions {
     pub clock: Arc<dyn Clock>,
     /// The fixed session of a recording.
     pub session: Option<SessionId>,
-}
-
-/// What a stream has come to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It still runs, or was stopped by us.
-    Open,
-    /// Its recording came to the end.
-    Ended,
-    /// It was given up, for this reason.
-    Failed(String),
+    /// What an earlier run left of it.
+    pub earlier: Option<Earlier>,
 }
 
 /// One stream's analysis and accounts.
@@ -104,73 +102,11 @@ pub struct Analysis {
     hearing: Mutex<Option<Arc<Mutex<Hearing>>>>,
     life: Arc<Mutex<Life>>,
     players: Option<Arc<HlsStore>>,
+    /// While it is closed, pictures are not looked at.
+    fence: Option<Arc<Fence>>,
+    clock: Arc<dyn Clock>,
     /// What the results have added up to.
     pub findings: Arc<Findings>,
-}
-
-struct Life {
-    session: SessionId,
-    n_status: u64,
-    n_gaps: u64,
-    pts: Pts,
-    outcome: Outcome,
-    source: Option<SourceDescription>,
-}
-
-impl Life {
-    /// The number of the session's next gap, of whatever kind.
-    fn next_gap(&mut self) -> u64 {
-        self.n_gaps += 1;
-        self.n_gaps - 1
-    }
-}
-
-/// Counts over all results of a stream.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// From the decoder's output to the event's publication.
-    pub latency: Latency,
-    counts: Mutex<Counts>,
-}
-
-/// What was found so far.
-#[derive(Debug, Clone)]
-pub struct Counts {
-    /// Detection records published, one a frame.
-    pub n_records: u64,
-    /// Objects in them.
-    pub n_objects: u64,
-    /// Different tracks among them.
-    pub n_tracks: u64,
-    /// Words in final transcripts.
-    pub n_words: u64,
-    /// Outages, and stretches of speech that were not transcribed.
-    pub n_gaps: u64,
-    /// The latter, by reason.
-    pub speech_gaps: [(GapReason, u64); 2],
-    /// Stream time of the newest record.
-    pub pts: Pts,
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self {
-            n_records: 0,
-            n_objects: 0,
-            n_tracks: 0,
-            n_words: 0,
-            n_gaps: 0,
-            speech_gaps: [(GapReason::SpeechOverload, 0), (GapReason::SpeechFailed, 0)],
-            pts: Pts::ZERO,
-        }
-    }
-}
-
-impl Findings {
-    /// The counts now.
-    pub fn counts(&self) -> Counts {
-        self.counts.lock().clone()
-    }
 }
 
 impl Analysis {
@@ -183,8 +119,9 @@ impl Analysis {
         let findings = Arc::new(Findings::default());
         // What happens before the first session (a refused password, say) belongs to a session too: this one.
         let session = options.session.unwrap_or_else(|| SessionId::live(options.clock.wall()));
-        let life = Life { session, n_status: 0, n_gaps: 0, pts: Pts::ZERO, outcome: Outcome::Open, source: None };
-        let life = Arc::new(Mutex::new(life));
+        let life = Arc::new(Mutex::new(Life::new(session, options.earlier)));
+        let fence = options.fanout.fence().cloned();
+        let looks = options.sight.is_some();
         let outlet = if options.recorded {
             Outlet::recorded(options.fanout, options.sight.is_some() && options.hearing.is_some())
         } else {
@@ -234,6 +171,7 @@ impl Analysis {
                     outlet: outlet.clone(),
                     findings: Arc::clone(&findings),
                     players: options.players.clone(),
+                    clock: (!looks).then(|| Arc::clone(&options.clock)),
                     session: None,
                     n_transcripts: 0,
                     n_captions: 0,
@@ -255,6 +193,8 @@ impl Analysis {
             hearing: Mutex::new(hearing),
             life,
             players: options.players,
+            fence,
+            clock: options.clock,
             findings,
         }))
     }
@@ -272,6 +212,20 @@ impl Analysis {
     /// What the source turned out to be, once it played.
     pub fn source(&self) -> Option<SourceDescription> {
         self.life.lock().source.clone()
+    }
+
+    /// Its state and how far it has come.
+    pub fn standing(&self) -> Standing {
+        let life = self.life.lock();
+        let (state, detail) = life.state.clone().map_or((None, None), |(state, detail)| (Some(state), detail));
+        let before = |earlier: &Earlier| Reached {
+            session: earlier.session.clone(),
+            pts: earlier.pts,
+            at: earlier.analysed_at,
+        };
+        let earlier = life.earlier.as_ref().map(before);
+        drop(life);
+        Standing { state, detail, reached: self.findings.counts.lock().reached.clone().or(earlier) }
     }
 
     /// After ingest has been joined: infers what is pending, publishes the end, lets go of the model and the sinks.
@@ -319,6 +273,7 @@ impl Analysis {
     fn status(&self, state: StreamState, detail: Option<String>, source: Option<SourceDescription>) {
         let mut life = self.life.lock();
         life.pts = life.pts.max(self.findings.counts().pts);
+        life.state = Some((state, detail.clone()));
         let event = Event::new(
             &self.info,
             &life.session,
@@ -335,6 +290,10 @@ impl Analysis {
 
 impl MediaConsumer for Analysis {
     fn frame(&self, frame: Frame) {
+        if self.fence.as_ref().is_some_and(|fence| !fence.is_open()) {
+            self.ledger.dropped(DropReason::Fenced);
+            return;
+        }
         if let Some(lane) = &*self.lane.lock() {
             lane.submit(frame);
         }
@@ -361,17 +320,26 @@ impl MediaConsumer for Analysis {
             Notice::Connecting { attempt } => tracing::debug!(stream, attempt, "connecting"),
             Notice::Playing { session, source } => {
                 tracing::info!(stream, %session, source = %describe(&source), "playing");
-                {
+                let now = self.clock.wall();
+                let earlier = {
                     let mut life = self.life.lock();
                     if life.session != session {
                         (life.n_status, life.n_gaps) = (0, 0);
-                        life.session = session;
+                        life.session = session.clone();
                     }
                     life.pts = Pts::ZERO;
                     life.source = Some(source.clone());
-                    self.findings.counts.lock().pts = Pts::ZERO;
-                }
+                    let mut counts = self.findings.counts.lock();
+                    counts.pts = Pts::ZERO;
+                    counts.reached = Some(Reached { session, pts: Pts::ZERO, at: now });
+                    life.earlier.take()
+                };
                 self.outlet.lock().restart();
+                if let Some(gap) = earlier.and_then(|earlier| account::gap_since(&earlier, &self.info, now)) {
+                    tracing::warn!(stream, session = %gap.session, "gap: nobody had the stream");
+                    self.findings.counts.lock().n_gaps += 1;
+                    self.publish(gap);
+                }
                 self.status(StreamState::Playing, None, Some(source));
             }
             Notice::Interrupted { reason, detail, retry_in } => {

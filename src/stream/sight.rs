@@ -15,7 +15,7 @@ use inference::{
 };
 
 use super::{
-    Findings,
+    account::Findings,
     order::{Branch, Outlet},
 };
 
@@ -61,6 +61,7 @@ impl Sight {
             counts.n_records += 1;
             counts.n_objects += objects.len() as u64;
             counts.pts = counts.pts.max(frame.pts);
+            counts.reach(&frame.session, frame.pts, self.clock.wall());
             for track in objects.iter().filter_map(|o: &TrackedObject| o.track) {
                 if track > self.newest_track {
                     self.newest_track = track;

@@ -1,8 +1,8 @@
 //! What a stop means for the sinks, without streams.
 
 use base::{
-    event::{Body, Status, StreamState},
-    media::StreamName,
+    event::{Body, Event, Status, StreamState},
+    media::{StreamInfo, StreamName},
     time::{ManualClock, Pts, SystemClock},
 };
 use sinks::{Sink, SinkError};

@@ -1,0 +1,27 @@
+//! The house as the keeper sees it. On the keeper's thread, which it never makes wait.
+
+use std::sync::Arc;
+
+use base::media::StreamName;
+
+use super::residents::Residents;
+use crate::control::stage::{Stage, Start, StreamReading};
+
+/// Starts and stops streams of a house. Others may exist; the house closes whether or not they are still there.
+pub struct HouseStage(pub(super) Arc<Residents>);
+
+impl Stage for HouseStage {
+    fn start(&mut self, start: Start) -> Result<(), String> {
+        self.0.start(start).map_err(|error| base::redact::scrub_urls(&format!("{error:#}")))
+    }
+
+    fn stop(&mut self, name: &StreamName) {
+        self.0.stop(name);
+    }
+
+    fn readings(&mut self) -> Vec<StreamReading> {
+        self.0.let_go_of_idle_models();
+        let now = self.0.clock.monotonic();
+        self.0.streams.lock().iter_mut().map(|(name, resident)| resident.read(name, now)).collect()
+    }
+}
