@@ -406,5 +406,5 @@ fn millis(at: Timestamp) -> i64 {
     at.as_millisecond()
 }
 
-//mod sim;
-//mod tests;
+#[cfg(test)]
+mod sim;
