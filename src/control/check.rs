@@ -55,7 +55,11 @@ pub fn check(
     });
     let checked_url = checked_url.and_then(|url| {
         if let Some(name) = &checked_name {
-            ingest::check(name, &url, source).map_err(|e| format!("`url`: {e}"))?;
+            ingest::check(name, &url, source).map_err(|e| {
+                // Whoever is told knows which stream it is about.
+                let told = e.to_string();
+                format!("`url`: {}", told.strip_prefix(&format!("stream `{name}`: ")).unwrap_or(&told))
+            })?;
         }
         Ok(url)
     });
