@@ -75,6 +75,7 @@ fn section(out: &mut String, root: &Value, node: &Value, path: &str, tag: Option
     for (key, property) in properties {
         let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         let target = resolve(root, property);
+        let target = the_table(root, target).unwrap_or(target);
         let entry = target.get("additionalProperties").filter(|v| v.is_object());
         let (child, name) = match entry {
             Some(entry) => (entry, below(&format!("{key}.NAME"))),
@@ -108,6 +109,13 @@ fn resolve<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
     let target =
         node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')).and_then(|p| root.pointer(p));
     target.map_or(node, |found| resolve(root, found))
+}
+
+/// Of a choice between a table and nothing, or between a table and a list of such: the table.
+fn the_table<'a>(root: &Value, node: &'a Value) -> Option<&'a Value> {
+    let [table, other] = node.get("anyOf").and_then(Value::as_array)?.as_slice() else { return None };
+    let is_same = other.get("type").and_then(Value::as_str) == Some("null") || other.get("items") == Some(table);
+    Some(resolve(root, table)).filter(|table| is_same && table.get("properties").is_some())
 }
 
 /// The type in a reader's words.
@@ -167,7 +175,15 @@ mod tests {
             let last = line.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
             assert!(!last.trim().is_empty() && last != "|", "no documentation: {line}");
         }
-        for key in ["`[streams.NAME]`", "`url`", "`grace_secs`", "`sampling`"] {
+        for key in [
+            "`[streams.NAME]`",
+            "`[http]`",
+            "`[attachments]`",
+            "`[profiles.NAME.select]`",
+            "`url`",
+            "`grace_secs`",
+            "`sampling`",
+        ] {
             assert!(text.contains(key), "{key} is missing");
         }
     }

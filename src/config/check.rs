@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use base::{expand::expand, media::StreamName};
 use inference::{manifest::Task, store::ModelStore};
 use secrecy::ExposeSecret as _;
-use sinks::{SinkConfig, SinkError, file::FileConfig};
+use serde_spanned::Spanned;
+use sinks::{SinkConfig, SinkError, control::ClusterConfig, file::FileConfig};
 
 use super::{
     Checked, CheckedStream, Config, ProfileConfig, StreamConfig, default_sinks,
@@ -35,7 +36,8 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         toml::from_str(text).map_err(|e| Problems::new(origin, text, vec![Problem::from_toml(text, &e)]))?;
     let places = Places::read(text);
     let mut problems = Vec::new();
-    let Config { streams, profiles, sinks, inference, speech, http, hls, traces, attachments, secrets, service } = config;
+    let Config { streams, profiles, sinks, inference, speech, http, hls, traces, attachments, secrets, service } =
+        config;
     for (name, secret) in &secrets {
         let checked = secrets::check_name(name).and_then(|()| secret.check());
         if let Err(e) = checked {
@@ -62,6 +64,9 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
     }
     if let Err(e) = speech.check() {
         problems.push(Problem::at(places.named(&["speech"], &e.to_string()), e.to_string()));
+    }
+    if let Some(cluster) = &cluster {
+        problems.extend(check_cluster(cluster, &streams, &places));
     }
     let mut checked_http = None;
     if let Some(mut checked) = http {
@@ -91,6 +96,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         profiles,
         secrets,
         attachments,
+        cluster,
         sinks,
         inference,
         speech,
@@ -99,6 +105,30 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         traces,
         service,
     })
+}
+
+fn check_cluster(
+    cluster: &ClusterConfig,
+    streams: &BTreeMap<Spanned<String>, StreamConfig>,
+    places: &Places<'_>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Err(e) = cluster.check() {
+        let place = match &e {
+            SinkError::Config { key, .. } => places.of_dotted(&["cluster"], key),
+            _ => places.of(["cluster"]),
+        };
+        problems.push(Problem::at(place, format!("cluster: {e}")));
+    }
+    if let Some(name) = streams.keys().next() {
+        let wrong = format!(
+            "stream `{0}`: with [cluster], a stream of this file would be run by every worker that reads it; attach it \
+             instead (`eyewitness attach URL --name {0}`, or a file in attachments.folder), and one worker runs it",
+            name.get_ref()
+        );
+        problems.push(Problem::at(name.span(), wrong));
+    }
+    problems
 }
 
 /// What a stream of the file is held against.

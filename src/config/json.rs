@@ -74,7 +74,7 @@ mod tests {
         check("{\n\"profile\": \"x\"\n}", 3, "missing field `url`");
         check("{\n\"url\": \"rtsp://u:hunter2@h\",\n}", 3, "trailing comma");
         check("{\n\"url\": \"test://\",\n\"password\": \"hunter2\"}", 3, "unknown key `password`");
-        check("{\"url\": \"test://\", \"weight\":\n\"hunter2\"}", 2, "invalid type: string \"...\"");
+        check("{\"url\": \"test://\", \"weight\":\n\"heavy\"}", 2, "invalid type: string \"...\"");
         check("", 1, "EOF");
     }
 }

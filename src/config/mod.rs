@@ -18,7 +18,7 @@ use ingest::SourceConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
-use sinks::{SinkConfig, console::ConsoleConfig, file::FileConfig};
+use sinks::{SinkConfig, console::ConsoleConfig, control::ClusterConfig, file::FileConfig};
 
 pub use self::attachments::AttachmentsConfig;
 pub use self::check::parse;
@@ -39,7 +39,8 @@ use crate::{
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Streams to run as long as the service runs, by name. Streams that come and go are attached: see `[attachments]`.
+    /// Streams to run as long as the service runs, by name. Streams that come and go are attached: see `[attachments]`. Not
+    /// together with `[cluster]`: every worker would run them.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, StreamConfig>")]
     pub streams: BTreeMap<Spanned<String>, StreamConfig>,
@@ -65,6 +66,8 @@ pub struct Config {
     pub traces: Option<TracesConfig>,
     /// Streams that are attached and detached while the service runs.
     pub attachments: Option<AttachmentsConfig>,
+    /// Many workers share the streams. Without this table this process is alone.
+    pub cluster: Option<ClusterConfig>,
     /// Users and passwords of sources, by name: a stream names one in `credentials`.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretConfig>,
@@ -146,6 +149,8 @@ pub struct Checked {
     pub secrets: Secrets,
     /// Attaching and detaching, if the file says anything about it.
     pub attachments: Option<AttachmentsConfig>,
+    /// The cluster that this process is a worker of, if it is.
+    pub cluster: Option<ClusterConfig>,
     /// The sinks.
     pub sinks: BTreeMap<String, SinkConfig>,
     /// How detectors run.

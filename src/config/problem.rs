@@ -255,7 +255,7 @@ mod tests {
         check("password = 'abc'\nx = 1", "password =******\nx = 1");
         check("sasl.password = 'a'\r\n", "sasl.password =****\r\n");
         check("{\"a\": 1, \"password\" : \"b\"}", "{\"a\": 1, \"password\" :*****");
-        check("cam = { user = 'u', password='b' }", "cam = { user = 'u', password=******");
+        check("cam = { user = 'u', password='b' }", "cam = { user = 'u', password=*****");
         check("ssl.key = 'b'\n", "ssl.key =****\n");
         check("api_token_file = '/x'\n", "api_token_file =*****\n");
         check("tags = { note = 'no secrets here' }", "tags = { note = 'no secrets here' }");

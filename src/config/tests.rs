@@ -67,6 +67,11 @@ fn every_mistake_is_refused_with_line_key_and_suggestion() {
     check("[secrets.cred]", 1, &["secret `cred`: is empty"]);
     check("[secrets.'../x']\nuser = 'a'", 1, &["is no name of a secret"]);
     check("[attachments]\nfoldr = 'x'", 2, &["did you mean `folder`"]);
+    check("[cluster]\nbroker = ['h:1']", 2, &["did you mean `brokers`"]);
+    check("[cluster]\nbrokers = ['h:1']\nleases = 5000", 3, &["cluster", "use 1 to 1000"]);
+    check("[cluster]\nbrokers = ['h:1']\nproperties = { 'group.id' = 'x' }", 3, &["use `group` instead"]);
+    let both = "[cluster]\nbrokers = ['h:1']\n[streams.yard]\nurl = 'test://'";
+    check(both, 3, &["would be run by every worker", "eyewitness attach URL --name yard"]);
     check("[profiles.p]\nselect = { name = ['x'] }", 2, &["unknown key `name`", "did you mean `names`"]);
     check("[profiles.p]\ntrack = true\nselect = { names = ['a['] }", 3, &["no pattern of names"]);
     check("[profiles.p]\ntrack = true\nselect = [{ names = [] }]", 3, &["profile `p`", "names = [\"*\"]"]);

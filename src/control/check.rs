@@ -49,13 +49,13 @@ pub fn check(
     let Attachment { url, credentials, profile, tags, weight, source } = attachment;
     let mut wrong = Vec::new();
     let checked_name = StreamName::new(name).map_err(|e| wrong.push(e.to_string())).ok();
-    let checked_url = check_url(url).and_then(|plain| match credentials {
-        None => Ok(plain),
-        Some(secret) => secrets.url_with(url, secret).map_err(|e| format!("`credentials`: {e}")),
-    });
-    let checked_url = checked_url.and_then(|url| {
+    let checked_url = source_of(url, credentials.as_deref(), secrets).and_then(|url| {
         if let Some(name) = &checked_name {
-            ingest::check(name, &url, source).map_err(|e| format!("`url`: {e}"))?;
+            ingest::check(name, &url, source).map_err(|e| {
+                // Whoever is told knows which stream it is about.
+                let told = e.to_string();
+                format!("`url`: {}", told.strip_prefix(&format!("stream `{name}`: ")).unwrap_or(&told))
+            })?;
         }
         Ok(url)
     });
@@ -106,6 +106,18 @@ pub fn check_tags(tags: &BTreeMap<String, String>) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// The URL that is opened: that of an attachment, with the user and password of the secret it names.
+///
+/// # Errors
+/// When the URL holds a secret itself, or there is no such secret, in words that name the key in backquotes.
+pub fn source_of(url: &str, credentials: Option<&str>, secrets: &Secrets) -> Result<SourceUrl, String> {
+    let plain = check_url(url)?;
+    match credentials {
+        None => Ok(plain),
+        Some(secret) => secrets.url_with(url, secret).map_err(|e| format!("`credentials`: {e}")),
+    }
 }
 
 /// The URL of an attachment, which is listed and published: it may hold no secret.

@@ -23,8 +23,7 @@ const MOST_BYTES: u64 = 64 * 1024;
 /// How often a mounted secret is read again because it was exchanged meanwhile.
 const TRIES: usize = 3;
 
-/// User and password of sources. They are read anew at each connection that eyewitness makes for an attachment, and looked
-/// at every other second: a changed one is used at once.
+/// User and password of sources. Files are looked at every other second: streams whose secret has changed are started anew.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretConfig {
@@ -236,11 +235,12 @@ pub fn check_name(name: &str) -> Result<(), String> {
     if ok { Ok(()) } else { Err(wrong()) }
 }
 
-/// `username` and `password` of one folder. Kubernetes exchanges both at once, by pointing the link `..data` elsewhere, and
-/// then takes the old files away: what was read behind that link holds if the link is still the same afterwards.
+/// `username` and `password` of one folder. Kubernetes exchanges both at once, by pointing the link `..data` elsewhere (in the
+/// folder itself, or, of a volume of several secrets, in the one above), and then takes the old files away: what was read
+/// behind that link holds if the link is still the same afterwards.
 fn read_mounted(folder: &Path) -> Result<Credentials, String> {
     let link = folder.join("..data");
-    let target = || fs::canonicalize(&link).unwrap_or_else(|_| folder.to_owned());
+    let target = || fs::canonicalize(&link).or_else(|_| fs::canonicalize(folder)).unwrap_or_else(|_| folder.to_owned());
     let mut data = target();
     for _ in 0..TRIES {
         let outcome = read_pair(&data);
@@ -402,18 +402,33 @@ mod tests {
         assert!(!shown.contains("new-one") && !shown.contains("root"), "{shown}");
     }
 
+    /// As Kubernetes mounts several secrets as one volume.
+    fn mount_all(volume: &Path, date: &str, user: &str, password: &str) {
+        let folder = volume.join(date).join("cam");
+        fs::create_dir_all(&folder).expect("folder");
+        fs::write(folder.join("username"), user).expect("file");
+        fs::write(folder.join("password"), password).expect("file");
+        symlink(date, volume.join("..data_tmp")).expect("link");
+        fs::rename(volume.join("..data_tmp"), volume.join("..data")).expect("exchange");
+        let _ = symlink("..data/cam", volume.join("cam"));
+    }
+
     /// Both files are exchanged at once; whoever reads meanwhile never sees the one with the other's partner.
     #[test]
     fn an_exchange_is_never_seen_halfway() {
+        exchange(|dir, date, user, password| mount(&dir.join("cam"), date, user, password), "cam");
+        exchange(mount_all, "");
+    }
+
+    fn exchange(mount: impl Fn(&Path, &str, &str, &str) + Sync, dated: &str) {
         let dir = tempfile::tempdir().expect("dir");
-        let folder = dir.path().join("cam");
-        mount(&folder, "..0", "user-0", "pass-0");
+        mount(dir.path(), "..0", "user-0", "pass-0");
         let secrets = Secrets::new(BTreeMap::new(), Some(dir.path().into()));
         std::thread::scope(|scope| {
             let exchanges = std::thread::Builder::new().spawn_scoped(scope, || {
                 for n in 1..200 {
-                    mount(&folder, &format!("..{n}"), &format!("user-{n}"), &format!("pass-{n}"));
-                    fs::remove_dir_all(folder.join(format!("..{}", n - 1))).expect("old one");
+                    mount(dir.path(), &format!("..{n}"), &format!("user-{n}"), &format!("pass-{n}"));
+                    fs::remove_dir_all(dir.path().join(dated).join(format!("..{}", n - 1))).expect("old one");
                 }
             });
             let exchanges = exchanges.expect("thread");

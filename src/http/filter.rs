@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use super::{error::Refusal, params::Params, streams::STATES};
+use crate::control::selectors::{NamePattern, TagFilter};
 
 /// The parameters of a list.
 pub(super) const PARAMETERS: [&str; 6] = ["name", "tag", "tags", "profile", "state", "worker"];
@@ -14,19 +13,11 @@ pub(super) const REPEATABLE: [&str; 1] = ["tag"];
 /// All that is asked for; everything must fit.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
-    name: Option<String>,
+    name: Option<NamePattern>,
     tags: Vec<TagFilter>,
     profile: Option<String>,
     state: Option<&'static str>,
     worker: Option<String>,
-}
-
-/// A tag that must have one of these values.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TagFilter {
-    key: String,
-    values: Vec<String>,
 }
 
 /// What a filter looks at.
@@ -55,7 +46,11 @@ impl Filter {
             tags.extend(tag_filters(json)?);
         }
         Ok(Self {
-            name: text("name"),
+            name: params
+                .get("name")
+                .map(NamePattern::new)
+                .transpose()
+                .map_err(|e| Refusal::bad(format!("`name`: {e}")))?,
             tags,
             profile: text("profile"),
             state: params.choice("state", &STATES)?,
@@ -65,8 +60,8 @@ impl Filter {
 
     pub(super) fn fits(&self, facts: &Facts<'_>) -> bool {
         let same = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
-        self.name.as_ref().is_none_or(|pattern| is_like(pattern, facts.name))
-            && self.tags.iter().all(|t| facts.tags.get(&t.key).is_some_and(|value| t.values.contains(value)))
+        self.name.as_ref().is_none_or(|pattern| pattern.fits(facts.name))
+            && self.tags.iter().all(|filter| filter.fits(facts.tags))
             && same(&self.profile, facts.profile)
             && self.state.is_none_or(|state| state == facts.state)
             && same(&self.worker, facts.worker)
@@ -84,33 +79,6 @@ fn tag_filters(json: &str) -> Result<Vec<TagFilter>, Refusal> {
         return serde_json::from_str(json).map_err(wrong);
     }
     Ok(vec![serde_json::from_str(json).map_err(wrong)?])
-}
-
-/// `*` stands for any characters, `?` for one. Names are ASCII.
-fn is_like(pattern: &str, name: &str) -> bool {
-    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    // Where to go on after the last star, should what follows it not fit here.
-    let (mut p, mut n, mut again) = (0, 0, None);
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                again = Some((p + 1, n));
-                p += 1;
-            }
-            Some(c) if *c == b'?' || *c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => match again {
-                Some((after, from)) => {
-                    again = Some((after, from + 1));
-                    (p, n) = (after, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
 }
 
 #[cfg(test)]
@@ -143,7 +111,11 @@ mod tests {
         check("tag=location:Front", false);
         check("tags=%7B%22key%22:%22Location%22,%22values%22:%5B%22Back%22,%22Front%22%5D%7D", true);
         check("tags=%5B%7B%22key%22:%22Location%22,%22values%22:%5B%22Back%22%5D%7D%5D", false);
-        check("tags=%7B%22key%22:%22Location%22,%22values%22:%5B%5D%7D", false);
+        // Without values, any will do.
+        check("tags=%7B%22key%22:%22Location%22,%22values%22:%5B%5D%7D", true);
+        check("tags=%7B%22key%22:%22Roof%22%7D", false);
+        check("name=%7Bfront,back%7D-door", true);
+        check("name=f%5Ba-m%5D*", false);
         check("profile=people&state=playing&worker=w-1", true);
         check("profile=other", false);
         check("state=failed", false);
@@ -160,6 +132,7 @@ mod tests {
         check("tag=Front", "tag=key:value");
         check("tags=Front", "no tag filter");
         check("tags=%7B%22key%22:%22a%22,%22value%22:%22b%22%7D", "unknown field `value`");
+        check("name=front%5B", "is no pattern of names");
         check("state=plaing", "did you mean `playing`");
         check("nam=a", "did you mean `name`");
         check("name=a&name=b", "there twice");

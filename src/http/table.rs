@@ -64,7 +64,7 @@ const CONDITIONS: [Parameter; 2] = [
     header("If-None-Match", "`*`: do it only if there is no such stream."),
 ];
 const FILTERS: [Parameter; 6] = [
-    query("name", "Exact name, or a pattern with `*` and `?`.", Schema::Text),
+    query("name", "Exact name, or a pattern: `*`, `?`, `[ab]`, `{front,back}`.", Schema::Text),
     query(
         "tag",
         "`key:value`. May come several times: every key must fit, and of several values for one key, one.",

@@ -127,14 +127,19 @@ fn values_arrive_where_they_belong() {
     check(&attachments, "/streams/front-door/source/reconnect/max_secs", json!(10));
     check(&attachments, "/streams/front-door/weight", json!(1.5));
     check(workers, "/spec/replicas", json!(4));
-    check(workers, "/spec/persistentVolumeClaimRetentionPolicy", json!({"whenDeleted": "Retain", "whenScaled": "Retain"}));
+    check(
+        workers,
+        "/spec/persistentVolumeClaimRetentionPolicy",
+        json!({"whenDeleted": "Retain", "whenScaled": "Retain"}),
+    );
     check(claim, "/resources/requests/storage", json!("10Gi"));
     check(pod, "/terminationGracePeriodSeconds", json!(90));
     check(pod, "/topologySpreadConstraints/0/whenUnsatisfiable", json!("DoNotSchedule"));
     check(monitor, "/spec/endpoints/0/authorization/credentials", json!({"name": "eyewitness-token", "key": "bearer"}));
     check(monitor, "/metadata/labels/release", json!("prometheus"));
     // Each camera's secret is a folder of its own name.
-    let folders = &pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "camera-secrets").unwrap()["projected"];
+    let folders =
+        &pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "camera-secrets").unwrap()["projected"];
     check(folders, "/sources/1/secret/name", json!("cameras-south"));
     check(folders, "/sources/1/secret/items/0", json!({"key": "user", "path": "south/username"}));
     let policy = &rendered.one("NetworkPolicy", "watch")["spec"];

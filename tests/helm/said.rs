@@ -116,7 +116,9 @@ fn the_readme_is_fresh() {
     let readme = fs::read_to_string(format!("{CHART}/README.md")).unwrap();
     assert_eq!(readme.trim(), done.stdout.trim(), "charts/eyewitness/README.md is stale: run `make docs`");
     for line in fs::read_to_string(format!("{CHART}/values.yaml")).unwrap().lines() {
-        let Some((key, _)) = line.split_once(": ").filter(|(key, _)| !key.starts_with([' ', '#', '-'])) else { continue };
+        let Some((key, _)) = line.split_once(": ").filter(|(key, _)| !key.starts_with([' ', '#', '-'])) else {
+            continue;
+        };
         assert!(readme.contains(&format!("| {key} |")), "`{key}` has no `# --` comment in values.yaml");
     }
 }
@@ -151,13 +153,19 @@ fn the_pod_of_helm_test_finds_a_real_service_well() {
         Done::from(bash.output().unwrap())
     };
     let done = wait_for("a service that is ready", || Some(ask("token")).filter(|done| done.status.success()));
-    for line in ["/healthz: HTTP/1.1 200", "/readyz: HTTP/1.1 200", "/v1/streams: HTTP/1.1 401", "/metrics: HTTP/1.1 200"] {
+    for line in
+        ["/healthz: HTTP/1.1 200", "/readyz: HTTP/1.1 200", "/v1/streams: HTTP/1.1 401", "/metrics: HTTP/1.1 200"]
+    {
         assert!(done.stdout.contains(line), "{line} is missing in:\n{}", done.stdout);
     }
     assert!(!done.stdout.contains(token) && !done.stderr.contains(token));
     scene.file("wrong", "another-token-than-that");
     let done = ask("wrong");
-    assert!(!done.status.success() && done.stdout.ends_with("/v1/streams: HTTP/1.1 401 Unauthorized\n"), "{}", done.stdout);
+    assert!(
+        !done.status.success() && done.stdout.ends_with("/v1/streams: HTTP/1.1 401 Unauthorized\n"),
+        "{}",
+        done.stdout
+    );
 }
 
 #[test]
@@ -170,7 +178,9 @@ fn the_dockerfile_says_what_the_set_up_says() {
     };
     let version = of_setup("ORT_VERSION=");
     assert!(dockerfile.contains(&format!("ARG ORT_VERSION={version}\n")), "{version}");
-    for sum in setup.split("_sha=").skip(1).map(|rest| rest.split_whitespace().next().unwrap()).filter(|s| s.len() == 64) {
+    for sum in
+        setup.split("_sha=").skip(1).map(|rest| rest.split_whitespace().next().unwrap()).filter(|s| s.len() == 64)
+    {
         if setup.contains(&format!("lib_sha={sum}")) {
             assert!(dockerfile.contains(sum), "the ONNX Runtime of the set-up has another checksum: {sum}");
         }

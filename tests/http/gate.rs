@@ -35,7 +35,12 @@ fn every_route_wants_the_token() {
     let mut paths = paths(&served);
     assert!(paths.len() >= 18, "{paths:?}");
     let has = |verb: &str, path: &str, open| paths.contains(&(verb.to_owned(), path.to_owned(), open));
-    assert!(has("GET", "/healthz", true) && has("GET", "/readyz", true) && has("GET", "/metrics", false) && has("PUT", "/v1/streams/cam", false));
+    assert!(
+        has("GET", "/healthz", true)
+            && has("GET", "/readyz", true)
+            && has("GET", "/metrics", false)
+            && has("PUT", "/v1/streams/cam", false)
+    );
     // Routes of others are behind the same gate.
     paths.push(("GET".into(), "/extra".into(), false));
     let bearer = format!("Bearer {TOKEN}");

@@ -69,7 +69,11 @@ struct State {
 
 impl State {
     fn is_idle(&self) -> bool {
-        self.waiting.is_none() && !self.encoding && self.queued.is_empty() && self.next == self.told && self.on_seen.is_some()
+        self.waiting.is_none()
+            && !self.encoding
+            && self.queued.is_empty()
+            && self.next == self.told
+            && self.on_seen.is_some()
     }
 
     /// Counts everything that has not been told yet as given up.

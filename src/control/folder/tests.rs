@@ -94,29 +94,29 @@ fn listed(attachment: Attachment, origin: Origin) -> Listed {
 }
 
 fn stream(name: &str, more: &str) -> String {
-    format!("[streams.{name}]\nurl = 'test://?name={name}'\n{more}\n")
+    format!("[streams.{name}]\nurl = 'rtsp://h/{name}'\n{more}\n")
 }
 
 #[test]
 fn what_the_files_say_is_attached() {
     let mut scene = Scene::new();
     scene.write("a.toml", &(stream("one", "") + &stream("two", "tags = { Location = 'Front' }\nweight = 2.0")));
-    scene.write("b.json", r#"{"streams": {"three": {"url": "test://?name=three", "profile": "people"}}}"#);
+    scene.write("b.json", r#"{"streams": {"three": {"url": "rtsp://h/three", "profile": "people"}}}"#);
     scene.write(".hidden.toml", "not = 'read'");
     scene.write("readme.md", "not read");
     assert_eq!(scene.settle(), [""; 0]);
-    let puts = ["put one test://?name=one", "put three test://?name=three", "put two test://?name=two"];
+    let puts = ["put one rtsp://h/one", "put three rtsp://h/three", "put two rtsp://h/two"];
     assert_eq!(scene.step(), puts);
     assert_eq!(scene.step(), [""; 0], "all is as it should be");
     // A change, a table less, a file less.
-    scene.write("a.toml", "[streams.one]\nurl = 'test://?name=uno'\n");
+    scene.write("a.toml", "[streams.one]\nurl = 'rtsp://h/uno'\n");
     scene.settle();
-    assert_eq!(scene.step(), ["put one test://?name=uno", "remove two"]);
+    assert_eq!(scene.step(), ["put one rtsp://h/uno", "remove two"]);
     scene.remove("b.json");
     scene.settle();
     assert_eq!(scene.step(), ["remove three"]);
     assert_eq!(scene.step(), [""; 0]);
-    let expected: Attachment = toml::from_str("url = 'test://?name=uno'").expect("attachment");
+    let expected: Attachment = toml::from_str("url = 'rtsp://h/uno'").expect("attachment");
     assert_eq!(scene.board.stream("one").expect("shown").attachment, expected);
 }
 
@@ -129,7 +129,7 @@ fn a_file_is_taken_when_it_is_the_same_twice() {
     scene.write("a.toml", &(stream("one", "") + &stream("two", "")));
     assert!(!scene.files.look(&scene.resolver), "it is being written");
     assert!(scene.files.look(&scene.resolver));
-    assert_eq!(scene.wanted(), ["one test://?name=one", "two test://?name=two"]);
+    assert_eq!(scene.wanted(), ["one rtsp://h/one", "two rtsp://h/two"]);
     // Taken away for a moment, as some editors do.
     scene.step();
     scene.remove("a.toml");
@@ -175,10 +175,10 @@ fn a_wrong_file_changes_nothing() {
     // Others go on.
     scene.write("b.toml", &stream("three", ""));
     scene.settle();
-    assert_eq!(scene.step(), ["put three test://?name=three", "remove two"]);
+    assert_eq!(scene.step(), ["put three rtsp://h/three", "remove two"]);
     scene.write("a.toml", &stream("four", ""));
     assert_eq!(scene.settle(), [""; 0]);
-    assert_eq!(scene.step(), ["put four test://?name=four", "remove one"]);
+    assert_eq!(scene.step(), ["put four rtsp://h/four", "remove one"]);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn nothing_is_detached_on_the_word_of_what_cannot_be_read() {
     scene.write("a.toml", "[streams.of-yesterday]\nur = 'test://'");
     scene.write("b.toml", &stream("new", ""));
     scene.settle();
-    assert_eq!(scene.step(), ["put new test://?name=new"]);
+    assert_eq!(scene.step(), ["put new rtsp://h/new"]);
     let folder = scene.dir.path().join("gone");
     scene.files = Files::new(&folder);
     assert!(!scene.files.look(&scene.resolver));
@@ -207,7 +207,7 @@ fn a_name_in_two_files_is_a_mistake() {
     scene.write("b.toml", &stream("one", ""));
     scene.settle();
     scene.step();
-    scene.write("a.toml", "[streams.one]\nurl = 'test://?other'\n[streams.two]\nurl = 'test://'");
+    scene.write("a.toml", "[streams.one]\nurl = 'rtsp://h/other'\n[streams.two]\nurl = 'test://'");
     let told = scene.settle().join("\n");
     assert!(told.contains("stream `one` stands in") && told.contains("a.toml and in"), "{told}");
     assert!(told.contains("b.toml says holds"), "{told}");
@@ -215,7 +215,7 @@ fn a_name_in_two_files_is_a_mistake() {
     // Taken out of the first one, the second one's holds.
     scene.write("b.toml", "");
     assert_eq!(scene.settle(), [""; 0]);
-    assert_eq!(scene.step(), ["put one test://?other"]);
+    assert_eq!(scene.step(), ["put one rtsp://h/other"]);
     // Two that come at once: neither is taken, and none is detached.
     let mut scene = Scene::new();
     let before: Attachment = toml::from_str("url = 'test://'").expect("attachment");
@@ -229,7 +229,7 @@ fn a_name_in_two_files_is_a_mistake() {
 #[test]
 fn what_belongs_to_others_is_left_alone() {
     let mut scene = Scene::new();
-    let theirs: Attachment = toml::from_str("url = 'test://?theirs'").expect("attachment");
+    let theirs: Attachment = toml::from_str("url = 'rtsp://h/theirs'").expect("attachment");
     scene.board.show("one", listed(theirs.clone(), Origin::Api));
     scene.board.show("two", listed(theirs.clone(), Origin::Config));
     scene.board.show("three", listed(theirs, Origin::Api));
@@ -238,7 +238,7 @@ fn what_belongs_to_others_is_left_alone() {
     assert_eq!(scene.step(), [""; 0]);
     // Detached by whoever attached it, it is the folder's.
     scene.board.forget("one");
-    assert_eq!(scene.step(), ["put one test://?name=one"]);
+    assert_eq!(scene.step(), ["put one rtsp://h/one"]);
 }
 
 #[test]
@@ -248,9 +248,9 @@ fn what_could_not_be_done_is_tried_again() {
     scene.settle();
     let away = |_: &Wish| Err(Refused::Unavailable("Kafka is away".into()));
     for _ in 0..3 {
-        assert_eq!(scene.step_with(away), ["put one test://?name=one"]);
+        assert_eq!(scene.step_with(away), ["put one rtsp://h/one"]);
     }
-    assert_eq!(scene.step(), ["put one test://?name=one"]);
+    assert_eq!(scene.step(), ["put one rtsp://h/one"]);
     assert_eq!(scene.step(), [""; 0]);
 }
 
@@ -279,11 +279,11 @@ fn a_mounted_config_map_is_followed() {
     };
     mount(scene.dir.path(), "..1", &stream("one", ""));
     scene.settle();
-    assert_eq!(scene.step(), ["put one test://?name=one"]);
+    assert_eq!(scene.step(), ["put one rtsp://h/one"]);
     mount(scene.dir.path(), "..2", &stream("two", ""));
     fs::remove_dir_all(scene.dir.path().join("..1")).expect("old one");
     scene.settle();
-    assert_eq!(scene.step(), ["put two test://?name=two", "remove one"]);
+    assert_eq!(scene.step(), ["put two rtsp://h/two", "remove one"]);
 }
 
 /// The thread itself: it follows only while it leads.

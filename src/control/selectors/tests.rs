@@ -1,10 +1,6 @@
-//! Selectors and filters as tables of cases.
+//! Selectors as tables of cases.
 
 use super::*;
-use crate::control::{
-    attachment::{Attachment, Origin},
-    report::Report,
-};
 
 fn profiles(text: &str) -> BTreeMap<String, ProfileConfig> {
     toml::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"))
@@ -142,53 +138,4 @@ fn the_form_of_kit_is_read() {
     assert!(selectors.fit("gate-1", &tags("Location=Front")));
     let selector: Selector = serde_json::from_str(text).expect("json");
     assert_eq!(serde_json::to_string(&selector).expect("json"), text);
-}
-
-#[test]
-fn lists_are_narrowed_down() {
-    let listed = |of_stream: &str, profile: &str, report: Option<(&str, &str)>| Listed {
-        attachment: Attachment { tags: tags(of_stream), ..toml::from_str("url = 'test://'").expect("attachment") },
-        origin: Origin::Api,
-        revision: 1,
-        profile: profile.into(),
-        report: report.map(|(state, worker)| Report {
-            state: state.into(),
-            worker: worker.into(),
-            ..Report::default()
-        }),
-    };
-    let streams = [
-        ("front", listed("Location=Front", "people", Some(("playing", "w1")))),
-        ("gate-1", listed("Location=Yard Side=left", "default", Some(("failed", "w2")))),
-        ("gate-2", listed("Location=Yard Side=right", "default", None)),
-    ];
-    let check =
-        |query: &[(&str, &str)], expected: Result<&[&str], &str>| match (Filter::parse(query.to_vec()), expected) {
-            (Ok(filter), Ok(expected)) => {
-                let shown: Vec<_> =
-                    streams.iter().filter(|(name, l)| filter.fits(name, l)).map(|(name, _)| *name).collect();
-                assert_eq!(shown, expected, "{query:?}");
-            }
-            (Err(told), Err(expected)) => assert!(told.contains(expected), "{query:?}: {told}"),
-            (got, _) => panic!("{query:?}: {got:?}"),
-        };
-    check(&[], Ok(&["front", "gate-1", "gate-2"]));
-    check(&[("name", "gate-*")], Ok(&["gate-1", "gate-2"]));
-    check(&[("name", "front"), ("name", "*-2")], Ok(&["front", "gate-2"]));
-    check(&[("tag", "Location:Front")], Ok(&["front"]));
-    check(&[("tag", "Location:Front"), ("tag", "Location:Yard")], Ok(&["front", "gate-1", "gate-2"]));
-    check(&[("tag", "Location:Yard"), ("tag", "Side:left")], Ok(&["gate-1"]));
-    check(&[("tag", "Side")], Ok(&["gate-1", "gate-2"]));
-    check(&[("tag", "Side:left"), ("tag", "Side")], Ok(&["gate-1", "gate-2"]));
-    check(&[("tag", r#"{"key":"Location","values":["Front","Attic"]}"#)], Ok(&["front"]));
-    check(&[("tag", r#"[{"key":"Location","values":["Yard"]},{"key":"Side","values":["right"]}]"#)], Ok(&["gate-2"]));
-    check(&[("profile", "people")], Ok(&["front"]));
-    check(&[("state", "failed"), ("state", "waiting")], Ok(&["gate-1", "gate-2"]));
-    check(&[("worker", "w1")], Ok(&["front"]));
-    check(&[("worker", "w1"), ("name", "gate-*")], Ok(&[]));
-    check(&[("nmae", "x")], Err("did you mean `name`"));
-    check(&[("state", "plaing")], Err("did you mean `playing`"));
-    check(&[("tag", ":x")], Err("tag=Location:Front"));
-    check(&[("tag", "{\"kye\":1}")], Err("unknown field `kye`"));
-    check(&[("name", "a[")], Err("no pattern of names"));
 }
