@@ -122,16 +122,12 @@ impl Traces {
             .with_headers(headers.into_iter().collect::<HashMap<_, _>>())
             .build()
             .map_err(|e| BadTraces::Exporter(base::redact::scrub_urls(&e.to_string())))?;
-        let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(MOST_WAITING)
-            .with_scheduled_delay(SEND_EVERY)
-            .build();
+        let batches =
+            BatchConfigBuilder::default().with_max_queue_size(MOST_WAITING).with_scheduled_delay(SEND_EVERY).build();
         let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        let resource = Resource::builder_empty()
-            .with_service_name(config.service_name.clone())
-            .with_attribute(version)
-            .build();
+        let resource =
+            Resource::builder_empty().with_service_name(config.service_name.clone()).with_attribute(version).build();
         processor.set_resource(&resource);
         let scope = InstrumentationScope::builder("eyewitness").with_version(env!("CARGO_PKG_VERSION")).build();
         Ok(Arc::new(Self { below: bound(config.ratio), processor, scope }))

@@ -51,7 +51,10 @@ fn a_frame_is_followed_to_its_acknowledgement() {
         assert_eq!((deliver["name"].as_str(), deliver["trace"].as_str()), (Some("deliver"), Some(parts[1])));
         assert_eq!(deliver["id"].as_str(), Some(&*record.headers["ce_id"]));
         assert_eq!((deliver["sink"].as_str(), deliver["stream"].as_str()), (Some("kafka"), Some("cam")));
-        assert_eq!((&deliver["service"], &deliver["authorization"]), (&"eyewitness".into(), &"Bearer hunter2hunter2".into()));
+        assert_eq!(
+            (&deliver["service"], &deliver["authorization"]),
+            (&"eyewitness".into(), &"Bearer hunter2hunter2".into())
+        );
         // What came before: the whole way of the frame, the model's part in it.
         let whole = by_id[deliver["parent"].as_str().unwrap()];
         assert_eq!((whole["name"].as_str(), whole["trace"].as_str()), (Some("record"), Some(parts[1])));

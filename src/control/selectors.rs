@@ -232,7 +232,8 @@ pub struct Filter {
 pub const FILTER_PARAMETERS: [&str; 5] = ["name", "tag", "profile", "state", "worker"];
 
 /// States that a stream can have in a list.
-const STATES: [&str; 8] = ["starting", "connecting", "playing", "interrupted", "ended", "failed", "stopped", WAITING];
+pub const STATES: [&str; 8] =
+    ["starting", "connecting", "playing", "interrupted", "ended", "failed", "stopped", WAITING];
 
 impl Filter {
     /// Reads query parameters: `name=gate-*`, `tag=Location:Front` (or `tag=Location` for any value, or KIT's
