@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     remote::{At, Remote, Trouble, plain, query, tag, told},
@@ -71,7 +71,9 @@ pub(super) fn list(remote: &Remote, query: &str) -> Result<Vec<Shown>, Trouble> 
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = args.at.open()?;
-    let tags: Vec<String> = args.tags.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+    // As JSON, so that a key may hold a colon.
+    let filter = |(key, value): &(String, String)| json!({ "key": key, "values": [value] }).to_string();
+    let tags: Vec<String> = args.tags.iter().map(filter).collect();
     let mut pairs: Vec<(&str, &str)> = tags.iter().map(|tag| ("tag", tag.as_str())).collect();
     let single = [("name", &args.name), ("profile", &args.profile), ("state", &args.state), ("worker", &args.worker)];
     pairs.extend(single.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?))));

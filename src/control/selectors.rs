@@ -212,5 +212,93 @@ pub fn profile_for<'a>(
     }
 }
 
+/// What a list of streams is narrowed down to. All that is given must fit.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Filter {
+    names: Vec<NamePattern>,
+    tags: Vec<TagFilter>,
+    profiles: Vec<String>,
+    states: Vec<String>,
+    workers: Vec<String>,
+}
+
+/// The parameters that [`Filter::parse`] reads.
+pub const FILTER_PARAMETERS: [&str; 5] = ["name", "tag", "profile", "state", "worker"];
+
+/// States that a stream can have in a list.
+pub const STATES: [&str; 8] =
+    ["starting", "connecting", "playing", "interrupted", "ended", "failed", "stopped", WAITING];
+
+impl Filter {
+    /// Reads query parameters: `name=gate-*`, `tag=Location:Front` (or `tag=Location` for any value, or KIT's
+    /// `tag={"key":"Location","values":["Front"]}`, or a list of those), `profile=`, `state=`, `worker=`. One that comes
+    /// more than once asks for any of its values; tags with different keys must all fit.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn parse<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
+        let mut filter = Self::default();
+        for (parameter, value) in parameters {
+            match parameter {
+                "name" => filter.names.push(NamePattern::new(value).map_err(|e| format!("`name`: {e}"))?),
+                "tag" => tags_of(value)?.into_iter().for_each(|tag| filter.add_tag(tag)),
+                "profile" => filter.profiles.push(value.to_owned()),
+                "worker" => filter.workers.push(value.to_owned()),
+                "state" if STATES.contains(&value) => filter.states.push(value.to_owned()),
+                "state" => {
+                    let hint = candidates(value, STATES.into_iter()).unwrap_or_default();
+                    return Err(format!("`state`: there is no state `{value}`; {hint}"));
+                }
+                other => {
+                    let near = nearest(other, FILTER_PARAMETERS.into_iter());
+                    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                    return Err(format!("unknown parameter `{other}`{hint}"));
+                }
+            }
+        }
+        Ok(filter)
+    }
+
+    /// Whether a stream is to be shown.
+    pub fn fits(&self, name: &str, listed: &Listed) -> bool {
+        let any = |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|w| w == found);
+        let report = listed.report.as_ref();
+        (self.names.is_empty() || self.names.iter().any(|pattern| pattern.fits(name)))
+            && self.tags.iter().all(|filter| filter.fits(&listed.attachment.tags))
+            && any(&self.profiles, &listed.profile)
+            && any(&self.states, report.map_or(WAITING, |report| report.state.as_str()))
+            && any(&self.workers, report.map_or("", |report| report.worker.as_str()))
+    }
+
+    /// The same key once more asks for any of its values.
+    fn add_tag(&mut self, tag: TagFilter) {
+        match self.tags.iter_mut().find(|known| known.key == tag.key) {
+            Some(known) if known.values.is_empty() || tag.values.is_empty() => known.values.clear(),
+            Some(known) => known.values.extend(tag.values),
+            None => self.tags.push(tag),
+        }
+    }
+}
+
+/// The tags of one parameter.
+fn tags_of(value: &str) -> Result<Vec<TagFilter>, String> {
+    let json = |e: serde_json::Error| format!("`tag`: {e}; write {{\"key\":\"Location\",\"values\":[\"Front\"]}}");
+    let tags = match value.trim_start().chars().next() {
+        Some('{') => vec![serde_json::from_str(value).map_err(json)?],
+        Some('[') => serde_json::from_str(value).map_err(json)?,
+        _ => {
+            let (key, values) = match value.split_once(':') {
+                Some((key, value)) => (key, vec![value.to_owned()]),
+                None => (value, Vec::new()),
+            };
+            vec![TagFilter { key: key.to_owned(), values }]
+        }
+    };
+    if tags.iter().any(|tag: &TagFilter| tag.key.is_empty()) {
+        return Err("`tag`: the key is empty; write tag=Location:Front".into());
+    }
+    Ok(tags)
+}
+
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,6 @@ mod captions;
 mod config;
 pub mod control;
 mod error;
-mod filter;
 mod guard;
 mod house;
 pub mod openapi;

@@ -84,6 +84,8 @@ pub enum Schema {
     Text,
     /// Free text; the parameter may come several times.
     Texts,
+    /// One of these words; the parameter may come several times.
+    Words(&'static [&'static str]),
     /// A whole number from 0.
     Number,
     /// One of these words.
@@ -187,6 +189,7 @@ fn operation(route: &Route, needs_token: bool) -> Value {
         let mut schema = match parameter.schema {
             Schema::Text => json!({ "type": "string" }),
             Schema::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+            Schema::Words(words) => json!({ "type": "array", "items": { "type": "string", "enum": words } }),
             Schema::Number => json!({ "type": "integer", "minimum": 0 }),
             Schema::OneOf(words) => json!({ "type": "string", "enum": words }),
             Schema::SomeOf(words) => json!({ "type": "array", "items": { "type": "string", "enum": words } }),

@@ -7,9 +7,8 @@ use super::{
     attach::Tags,
     control::ProbeRequest,
     openapi::{reference, relocate},
-    streams::STATES,
 };
-use crate::control::attachment::Attachment;
+use crate::control::{attachment::Attachment, selectors::STATES};
 
 /// By name.
 pub(super) fn control() -> Map<String, Value> {

@@ -13,28 +13,25 @@ use serde_json::{Map, Value, json};
 use super::{
     Service, Shared,
     error::{Refusal, json as answer},
-    filter::{self, Facts, Filter},
     params::{Params, unknown},
 };
 use crate::{
-    control::{desk::Listed, report::Report},
+    control::{
+        attachment::{Attachment, Origin},
+        desk::Listed,
+        report::Report,
+        selectors::{FILTER_PARAMETERS, Filter, WAITING},
+    },
     feed::{Kind, StreamView},
 };
 
-/// How a stream can be. `waiting`: no worker has it yet.
-pub(super) const STATES: [&str; 8] =
-    ["waiting", "starting", "connecting", "playing", "interrupted", "ended", "failed", "stopped"];
-
 /// All streams.
 pub(super) async fn list(State(service): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let params = Params::parse_repeated(query.as_deref(), &filter::PARAMETERS, &filter::REPEATABLE)?;
-    let filter = Filter::read(&params)?;
+    let params = Params::parse_repeated(query.as_deref(), &FILTER_PARAMETERS, &FILTER_PARAMETERS)?;
+    let filter = Filter::parse(params.pairs()).map_err(Refusal::bad)?;
     let house = Household::of(&service);
-    let streams: Vec<Value> = all(&service)
-        .values()
-        .filter(|seen| filter.fits(&house.facts(seen)))
-        .map(|seen| house.describe(seen))
-        .collect();
+    let streams: Vec<Value> =
+        all(&service).values().filter(|seen| house.fits(&filter, seen)).map(|seen| house.describe(seen)).collect();
     Ok(answer(&json!({ "streams": streams })))
 }
 
@@ -160,19 +157,33 @@ impl<'a> Household<'a> {
             (Some(Some((_, status))), _) => (status.state.as_str(), status.detail.as_deref()),
             (_, Some(report)) => (&report.state, report.detail.as_deref()),
             (Some(None), None) => ("connecting", None),
-            (None, None) => ("waiting", None),
+            (None, None) => (WAITING, None),
         }
     }
 
-    fn facts<'s>(&self, seen: &'s Seen) -> Facts<'s> {
-        let report = seen.listed.as_ref().and_then(|listed| listed.report.as_ref());
-        Facts {
-            name: &seen.name,
-            tags: tags(seen),
-            profile: seen.listed.as_ref().map(|listed| listed.profile.as_str()),
-            state: self.state(seen).0,
-            worker: report.map(|report| report.worker.as_str()),
+    /// Whether it is to be shown; judged by what is shown.
+    fn fits(&self, filter: &Filter, seen: &Seen) -> bool {
+        let mut listed = seen.listed.clone().unwrap_or_else(|| Listed {
+            attachment: Attachment {
+                url: String::new(),
+                credentials: None,
+                profile: None,
+                tags: tags(seen).clone(),
+                weight: 1.0,
+                source: Default::default(),
+            },
+            origin: Origin::Config,
+            revision: 0,
+            profile: String::new(),
+            report: None,
+        });
+        let state = self.state(seen).0;
+        match &mut listed.report {
+            Some(report) => report.state = state.to_owned(),
+            None if state == WAITING => {}
+            none => *none = Some(Report { state: state.to_owned(), ..Report::default() }),
         }
+        filter.fits(&seen.name, &listed)
     }
 
     fn describe(&self, seen: &Seen) -> Value {

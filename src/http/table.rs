@@ -3,10 +3,9 @@
 use super::{
     captions,
     openapi::{Answer, ERROR, Parameter, Route, Schema, Verb},
-    streams::STATES,
     transcribe,
 };
-use crate::feed::Kind;
+use crate::{control::selectors::STATES, feed::Kind};
 
 /// Path of all streams.
 pub(super) const STREAMS: &str = "/v1/streams";
@@ -63,21 +62,17 @@ const CONDITIONS: [Parameter; 2] = [
     header("If-Match", "Do it only if the stream is still at this revision: the `ETag` of an answer."),
     header("If-None-Match", "`*`: do it only if there is no such stream."),
 ];
-const FILTERS: [Parameter; 6] = [
-    query("name", "Exact name, or a pattern: `*`, `?`, `[ab]`, `{front,back}`.", Schema::Text),
+const FILTERS: [Parameter; 5] = [
+    query("name", "Exact name, or a pattern: `*`, `?`, `[ab]`, `{front,back}`.", Schema::Texts),
     query(
         "tag",
-        "`key:value`. May come several times: every key must fit, and of several values for one key, one.",
+        "`key:value`; `key` for any value; or as JSON `{\"key\":\"Location\",\"values\":[\"Front\"]}`, or a list of such. \
+         Tags with different keys must all fit.",
         Schema::Texts,
     ),
-    query(
-        "tags",
-        "The same as JSON: `{\"key\":\"Location\",\"values\":[\"Front\"]}`, or a list of such, all of which must fit.",
-        Schema::Text,
-    ),
-    query("profile", "The profile that it runs.", Schema::Text),
-    query("state", "How it is.", Schema::OneOf(&STATES)),
-    query("worker", "Id of the worker that runs it.", Schema::Text),
+    query("profile", "The profile that it runs.", Schema::Texts),
+    query("state", "How it is.", Schema::Words(&STATES)),
+    query("worker", "Id of the worker that runs it.", Schema::Texts),
 ];
 
 /// Every route that is ours, in the order of the document.
@@ -101,7 +96,8 @@ pub(super) const ROUTES: &[Route] = &[
         )
     },
     Route {
-        description: "All that are attached, whichever worker runs them. Filters narrow them down; all of them must fit.",
+        description: "All that are attached, whichever worker runs them. Filters narrow them down: all of them must fit. One that \
+                      comes several times asks for any of its values.",
         parameters: &FILTERS,
         ..Route::get(STREAMS, "All streams", &[good(&[(JSON, "Streams")]), BAD])
     },

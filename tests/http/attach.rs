@@ -168,8 +168,10 @@ fn streams_of_all_workers_are_listed_and_chosen() {
     check("?profile=people", &["cam", "far"]);
     check("?tag=Location:Back", &["cam", "far"]);
     check("?tag=site:north", &["hall"]);
-    check("?tags=%7B%22key%22%3A%22Location%22%2C%22values%22%3A%5B%22Front%22%5D%7D", &[]);
-    served.ask("/v1/streams?tag=Front", &[]).refuses(400, &["tag=key:value"]);
+    check("?tag=Location&name=f*", &["far"]);
+    check("?tag=%7B%22key%22%3A%22Location%22%2C%22values%22%3A%5B%22Front%22%5D%7D", &[]);
+    served.ask("/v1/streams?tag=:Front", &[]).refuses(400, &["tag=Location:Front"]);
+    served.ask("/v1/streams?state=plaing", &[]).refuses(400, &["did you mean `playing`?"]);
     served.ask("/v1/streams?stat=x", &[]).refuses(400, &["did you mean `state`?"]);
 
     let here = served.ask("/v1/streams/cam", &[]);
