@@ -347,6 +347,7 @@ impl House {
                 audio,
                 segments: self.segments,
                 mode,
+                start_at: None,
                 session,
                 clock: Arc::clone(&self.clock),
             },

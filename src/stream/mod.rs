@@ -359,7 +359,7 @@ impl MediaConsumer for Analysis {
         self.drain();
         match notice {
             Notice::Connecting { attempt } => tracing::debug!(stream, attempt, "connecting"),
-            Notice::Playing { session, source } => {
+            Notice::Playing { session, source, .. } => {
                 tracing::info!(stream, %session, source = %describe(&source), "playing");
                 {
                     let mut life = self.life.lock();
