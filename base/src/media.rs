@@ -290,6 +290,16 @@ pub struct SourceDescription {
     pub audio: Option<MediaDescription>,
 }
 
+/// Whether a session can be gone on with, and whether it goes on with another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resume {
+    /// The PTS of this session is the source's own time (of a file: its media time), the same in every session and on every
+    /// machine: a later session can go on after any of them.
+    pub resumable: bool,
+    /// This session goes on after the place that it was given. Otherwise it began where the source begins, or is.
+    pub resumed: bool,
+}
+
 /// Why a stretch of a stream was not analysed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GapReason {
@@ -347,6 +357,8 @@ pub enum Notice {
         session: SessionId,
         /// What the source is.
         source: SourceDescription,
+        /// Where in the source it is.
+        resume: Resume,
     },
     /// An outage is over, or is given up: the stretch that was not analysed. Told before the `Playing` that ends it.
     Gap {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base::{
-    media::{GapReason, MediaConsumer, Notice, SessionId, SourceDescription},
+    media::{GapReason, MediaConsumer, Notice, Resume, SessionId, SourceDescription},
     time::Pts,
 };
 use parking_lot::Mutex;
@@ -49,10 +49,10 @@ impl Announcer {
     }
 
     /// Media flows.
-    pub(crate) fn playing(&self, session: SessionId, source: SourceDescription, now: Duration) {
+    pub(crate) fn playing(&self, session: SessionId, source: SourceDescription, resume: Resume, now: Duration) {
         let mut current = self.outage.lock();
         self.close(&mut current, now);
-        self.consumer.notice(Notice::Playing { session, source });
+        self.consumer.notice(Notice::Playing { session, source, resume });
     }
 
     /// The stream is over: a gap for the outage that nothing ended, and for one that just `began`, then `last`, if any.

@@ -71,6 +71,8 @@ struct Chunker {
     raw: Option<u64>,
     discontinuity: bool,
     any: bool,
+    /// What is before this stream time, nanoseconds, is left out.
+    from: i64,
 }
 
 fn length_ns(n_samples: usize) -> u64 {
@@ -78,17 +80,18 @@ fn length_ns(n_samples: usize) -> u64 {
 }
 
 impl Chunker {
-    /// Takes the samples of one buffer that begins at `pts` nanoseconds of stream time (negative: what is before 0 is
-    /// left out) and gives the chunks that are full.
+    /// Takes the samples of one buffer that begins at `pts` nanoseconds of stream time (what is before `from`,
+    /// usually 0, is left out) and gives the chunks that are full.
     fn push(&mut self, mut pts: i64, raw: Option<u64>, mut samples: &[f32], jumped: bool) -> Vec<Cut> {
         let mut cuts = Vec::new();
         let mut skipped = 0;
-        if pts < 0 {
+        if pts < self.from {
             let rate = i64::from(AudioChunk::SAMPLE_RATE);
-            let n = usize::try_from(pts.saturating_neg().saturating_mul(rate) / SECOND_NS).unwrap_or(usize::MAX);
+            let n =
+                usize::try_from(self.from.saturating_sub(pts).saturating_mul(rate) / SECOND_NS).unwrap_or(usize::MAX);
             skipped = n.min(samples.len());
             samples = &samples[skipped..];
-            pts = 0;
+            pts = self.from;
         }
         if samples.is_empty() {
             return cuts;
@@ -141,6 +144,7 @@ fn sound(session: &Session, pad: &gst::Pad, sample: &gst::Sample, chunker: &mut 
     let running = running_time(pad, buffer.pts()).unwrap_or_else(|| session.timeline.after(Track::Audio));
     let length = i64::try_from(length_ns(samples.len())).unwrap_or(0);
     let mapped = session.timeline.map(Track::Audio, running, length, arrived);
+    chunker.from = session.resume.sound_from();
     for cut in chunker.push(mapped.pts, buffer.pts().map(|p| p.nseconds()), &samples, mapped.jumped) {
         hand_on(session, cut);
     }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use base::{
     media::{PictureRequest, SessionId, StreamInfo},
     redact::SourceUrl,
-    time::Clock,
+    time::{Clock, Pts},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -196,6 +196,14 @@ impl Default for SegmentOptions {
     }
 }
 
+/// Where an earlier run left a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartAt {
+    /// The source's own time up to which it was analysed: a PTS of a session that was told to be resumable. The first
+    /// picture handed on is the first after it. Compared in whole milliseconds, so that it may have been rounded down.
+    pub position: Pts,
+}
+
 /// What one stream's ingest is to do.
 #[derive(Debug, Clone)]
 pub struct StreamOptions {
@@ -216,6 +224,8 @@ pub struct StreamOptions {
     pub segments: Option<SegmentOptions>,
     /// Live or batch.
     pub mode: Mode,
+    /// Go on where an earlier run left off; live mode only. What cannot be resumed begins anew, and says so.
+    pub start_at: Option<StartAt>,
     /// Id of the one session in batch mode; none for a random one. Live sessions always make their own.
     pub session: Option<SessionId>,
     /// The clocks.

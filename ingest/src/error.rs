@@ -63,6 +63,12 @@ pub enum IngestError {
         /// From the operating system.
         cause: String,
     },
+    /// A source that was tried does not play.
+    #[error("{cause}")]
+    Probe {
+        /// As a stream of it would say, free of secrets, beginning with the redacted URL.
+        cause: String,
+    },
     /// The loopback camera could not be set up.
     #[error("camera: {cause}")]
     Camera {

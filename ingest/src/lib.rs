@@ -15,7 +15,9 @@ mod doctor;
 mod error;
 mod log;
 mod pacer;
+mod probe;
 mod registry;
+mod resume;
 mod sampling;
 mod segment;
 mod session;
@@ -26,9 +28,12 @@ mod trouble;
 mod video;
 mod wiring;
 
-pub use config::{Mode, Reconnect, RtspTransport, Sampling, SegmentOptions, SourceConfig, StreamOptions, TlsVerify};
+pub use config::{
+    Mode, Reconnect, RtspTransport, Sampling, SegmentOptions, SourceConfig, StartAt, StreamOptions, TlsVerify,
+};
 pub use doctor::{Check, doctor};
 pub use error::IngestError;
 pub use log::init;
+pub use probe::{ProbeReport, ProbedAudio, ProbedVideo, Snapshot, probe};
 pub use registry::{SourceKindInfo, source_kinds, source_url};
 pub use stream::{Stream, check};

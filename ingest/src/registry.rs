@@ -93,6 +93,18 @@ pub(crate) struct SourceKind {
     pub open: fn(&Opening<'_>) -> Result<gst::Element, IngestError>,
 }
 
+impl SourceKind {
+    /// A recording on disk, which is whole and stays so.
+    pub(crate) fn is_file(&self) -> bool {
+        self.name == file::KIND.name
+    }
+
+    /// It may be a recording, with a time of its own that is the same for everybody who plays it.
+    pub(crate) fn may_be_resumed(&self) -> bool {
+        self.is_file() || self.name == http::KIND.name
+    }
+}
+
 /// One kind of source, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceKindInfo {

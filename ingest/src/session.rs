@@ -23,7 +23,9 @@ use crate::{
     capture::Captures,
     config::{Mode, StreamOptions},
     pacer::Pacer,
+    probe::Findings,
     registry::{EndMeans, Healing, Opening, Pace},
+    resume::{self, Beginning, Resume, Step},
     segment::{Offsets, Segmenter},
     sources::file::{self, Truncation},
     timeline::{Origin, Timeline, Track},
@@ -46,6 +48,8 @@ pub(crate) enum Outcome {
     Ended,
     /// We were told to stop.
     Stopped,
+    /// The source must be opened anew, and played without seeking.
+    CannotSeek,
     /// Something went wrong.
     Trouble(Trouble),
 }
@@ -56,6 +60,8 @@ pub(crate) struct Finished {
     pub outcome: Outcome,
     /// The session, if it gave any media.
     pub played: Option<SessionId>,
+    /// A session could go on after `last_pts`.
+    pub resumable: bool,
     /// PTS of its last media.
     pub last_pts: Pts,
     /// Monotonic time at which the last media came, or at which the try began.
@@ -73,6 +79,8 @@ pub(crate) struct Session {
     /// Ends this session: on the stream's stop, and when the session is over for any other reason.
     pub stop: Shutdown,
     pub timeline: Timeline,
+    pub resume: Resume,
+    pub findings: Option<Arc<Findings>>,
     pub captures: Captures,
     pub pacer: Option<Pacer>,
     /// What the source promised before it came.
@@ -131,7 +139,9 @@ impl Session {
             let found = self.found.lock().clone();
             let source =
                 SourceDescription { video: found.video.or(promised.video), audio: found.audio.or(promised.audio) };
-            self.announcer.playing(self.id.clone(), source, self.clock.monotonic());
+            let resume =
+                base::media::Resume { resumable: self.resume.is_resumable(), resumed: self.resume.is_resumed() };
+            self.announcer.playing(self.id.clone(), source, resume, self.clock.monotonic());
             self.played.store(true, Relaxed);
         }
     }
@@ -167,6 +177,11 @@ impl Session {
         self.trouble.lock().get_or_insert(trouble);
     }
 
+    /// Whether it may be a recording that is followed live.
+    pub(crate) fn may_be_resumed(&self) -> bool {
+        self.options.mode == Mode::Live && self.troubles.kind.may_be_resumed()
+    }
+
     /// How running times become stream times; none before the session plays.
     pub(crate) fn offsets(&self) -> Option<Offsets> {
         let (video, audio) = (self.timeline.offset(Track::Video)?, self.timeline.offset(Track::Audio)?);
@@ -189,7 +204,7 @@ impl Session {
         if now.saturating_sub(self.last_media()) > limit {
             return Some(self.troubles.silent(played, limit));
         }
-        let fruitless = match played {
+        let fruitless = match played || self.resume.is_resumed() {
             true => self.picture.fruitless_for().unwrap_or_default(),
             false => now.saturating_sub(started),
         };
@@ -220,15 +235,25 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Opens the source and plays it until it ends, fails or `stop`.
+/// One try to play a source.
+pub(crate) struct Try<'a> {
+    /// Counts since the last session that gave media, from 1.
+    pub attempt: u32,
+    pub beginning: Beginning,
+    /// What is wanted to be known of the source, where it is only looked at.
+    pub findings: Option<Arc<Findings>>,
+    pub stop: &'a Shutdown,
+}
+
+/// Opens the source and plays it until it ends, fails or is stopped.
 pub(crate) fn run(
     options: &Arc<StreamOptions>,
     consumer: &Arc<dyn MediaConsumer>,
     announcer: &Arc<Announcer>,
     troubles: &Troubles,
-    attempt: u32,
-    stop: &Shutdown,
+    one: Try<'_>,
 ) -> Finished {
+    let Try { attempt, beginning, findings, stop } = one;
     let clock = Arc::clone(&options.clock);
     let started = clock.monotonic();
     let batch = options.mode == Mode::Batch;
@@ -236,6 +261,7 @@ pub(crate) fn run(
     let recording = troubles.kind.end != EndMeans::Lost;
     let origin = if recording { Origin::RunningTimeZero } else { Origin::FirstMedia };
     let paced = !batch && troubles.kind.pace == Pace::ByUs;
+    let may_be_resumed = !batch && troubles.kind.may_be_resumed();
     let session = Arc::new(Session {
         id,
         options: Arc::clone(options),
@@ -244,6 +270,8 @@ pub(crate) fn run(
         troubles: troubles.clone(),
         stop: Shutdown::default(),
         timeline: Timeline::new(origin, !batch && troubles.kind.healing == Healing::Retry),
+        resume: Resume::new(if may_be_resumed { beginning } else { Beginning::Anew }),
+        findings,
         captures: Captures::new(!batch),
         pacer: paced.then(|| Pacer::new(Arc::clone(&clock))),
         promised: Arc::default(),
@@ -270,6 +298,7 @@ pub(crate) fn run(
     Finished {
         outcome,
         played: session.played.load(Relaxed).then(|| session.id.clone()),
+        resumable: session.resume.is_resumable(),
         last_pts: Pts::from_nanos(session.timeline.end()),
         last_media: session.last_media(),
     }
@@ -308,7 +337,8 @@ fn play(session: &Arc<Session>, attempt: u32, started: Duration, stop: &Shutdown
     wiring::connect_source(session, pipeline, &source);
     let failed = pipeline.set_state(gst::State::Playing).is_err();
     loop {
-        if stop.is_triggered() {
+        let seen_enough = session.findings.as_ref().is_some_and(|findings| findings.is_enough());
+        if seen_enough || stop.is_triggered() {
             return Outcome::Stopped;
         }
         let message = bus.timed_pop_filtered(TICK, &[gst::MessageType::Error, gst::MessageType::Eos]);
@@ -325,6 +355,11 @@ fn play(session: &Arc<Session>, attempt: u32, started: Duration, stop: &Shutdown
             Some(gst::MessageView::Eos(_)) => return ended(session, pipeline, cut_short.as_ref()),
             _ if failed => return Outcome::Trouble(session.troubles.lost(false, "the source could not be started")),
             _ => {}
+        }
+        match resume::step(session) {
+            Step::GoOn => {}
+            Step::PastTheEnd => return Outcome::Ended,
+            Step::CannotSeek => return Outcome::CannotSeek,
         }
         if let Some(trouble) = session.watch(started) {
             return Outcome::Trouble(explain(trouble, cut_short.as_ref()));
@@ -354,6 +389,8 @@ fn ended(session: &Session, pipeline: &gst::Pipeline, cut_short: Option<&Truncat
     };
     match (is_end, played) {
         (true, true) => Outcome::Ended,
+        // All of it was seen in an earlier run.
+        (true, false) if session.resume.is_resumed() => Outcome::Ended,
         (true, false) if session.troubles.kind.healing == Healing::Never || session.options.mode == Mode::Batch => {
             let cause = match session.chosen.iter().any(|c| c.load(Relaxed)) {
                 true => "it ended without a picture or sound that could be decoded",

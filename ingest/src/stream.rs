@@ -22,7 +22,8 @@ use crate::{
     config::{Mode, SourceConfig, StreamOptions},
     error::IngestError,
     registry::{self, Healing, Opening},
-    session::{self, Finished, Outcome},
+    resume::Beginning,
+    session::{self, Finished, Outcome, Try},
     timeline::Track,
     trouble::{Trouble, Troubles},
 };
@@ -140,15 +141,23 @@ impl Supervisor {
         let mut attempt = 1;
         let mut n_failures = 0;
         let mut waited = Duration::ZERO;
+        let mut beginning = self.options.start_at.map_or(Beginning::Anew, |start| Beginning::Sought(start.position));
         loop {
             self.announcer.tell(Notice::Connecting { attempt });
             let began = clock.monotonic();
-            let finished =
-                session::run(&self.options, &self.consumer, &self.announcer, &self.troubles, attempt, &self.stop);
+            let Self { options, consumer, announcer, troubles, stop, .. } = self;
+            let one = Try { attempt, beginning, findings: None, stop };
+            let finished = session::run(options, consumer, announcer, troubles, one);
             let now = clock.monotonic();
             let trouble = match &finished.outcome {
                 Outcome::Ended => return self.announcer.over(None, Some(Notice::Ended), now),
                 Outcome::Stopped => return self.announcer.over(None, None, now),
+                Outcome::CannotSeek => {
+                    if let Beginning::Sought(place) = beginning {
+                        beginning = Beginning::Skipped(place);
+                    }
+                    continue;
+                }
                 Outcome::Trouble(trouble) => trouble.clone(),
             };
             let outage = outage(&finished, &trouble);
@@ -160,6 +169,11 @@ impl Supervisor {
             }
             if finished.played.is_some() {
                 attempt = 0;
+                // Only whoever goes on with a recording does so again: the others begin anew, as ever.
+                if beginning != Beginning::Anew {
+                    let place = Beginning::Sought(finished.last_pts);
+                    beginning = if finished.resumable { place } else { Beginning::Anew };
+                }
                 // A source that comes and goes within moments is not well yet: it waits longer each time.
                 if now.saturating_sub(began) > waited {
                     n_failures = 0;

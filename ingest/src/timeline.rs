@@ -73,6 +73,15 @@ impl Timeline {
         Self { live, state: Mutex::new(State { offset, track_offsets: [None; 2], last: [None; 2] }) }
     }
 
+    /// Running time counts from `origin` nanoseconds of stream time on. To be told before the first media; later calls do
+    /// nothing.
+    pub(crate) fn begin_at(&self, origin: i64) {
+        let mut state = self.state.lock();
+        if state.track_offsets == [None; 2] {
+            state.offset = Some(origin);
+        }
+    }
+
     /// Maps media that begins at `running_time` nanoseconds (negative before the segment) and lasts `length` nanoseconds
     /// (zero when unknown), and that came at `arrived` (monotonic).
     pub(crate) fn map(&self, track: Track, running_time: i64, length: i64, arrived: Duration) -> Mapped {

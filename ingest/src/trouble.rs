@@ -114,6 +114,9 @@ impl Troubles {
                 _ if mentions(&text, &["certificate", "tls", "handshake"]) => lost(&format!(
                     "the encrypted connection failed ({text}): check the certificate, or set tls_verify = \"accept_any\""
                 )),
+                _ if mentions(&text, &["timeout while waiting for server response"]) => {
+                    lost("the source takes the connection, but does not answer: check that the port is the right one")
+                }
                 gst::ResourceError::OpenRead | gst::ResourceError::OpenWrite | gst::ResourceError::OpenReadWrite => {
                     lost(&self.unreachable().unwrap_or(text))
                 }

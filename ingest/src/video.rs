@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use crate::{
     config::Sampling,
     error::IngestError,
+    probe,
     sampling::Sampler,
     session::Session,
     sources::{app_sink, make},
@@ -127,10 +128,9 @@ pub(crate) fn tail(session: &Arc<Session>, decoded: &gst::Pad) -> Result<Vec<gst
     Ok(vec![scale, convert, filter, sink.upcast()])
 }
 
-/// The caps that scale a source of this size to what was asked for.
-fn caps_for(request: PictureRequest, size: (u32, u32)) -> gst::Caps {
-    let (width, height) = request.scaled_size(size.0, size.1);
-    let format = match request.format {
+/// The caps of a picture of this size.
+fn caps_for(format: PixelFormat, (width, height): (u32, u32)) -> gst::Caps {
+    let format = match format {
         PixelFormat::Rgb8 => "RGB",
         PixelFormat::Bgr8 => "BGR",
     };
@@ -164,7 +164,9 @@ fn watch_decoder(session: &Arc<Session>, decoded: &gst::Pad, filter: &gst::Eleme
                         video.size = Some(size);
                     }
                     if let Some(filter) = weak.upgrade() {
-                        filter.set_property("caps", caps_for(request, size));
+                        let scaled = shared.findings.as_ref().map(|_| probe::size_of_snapshot(size));
+                        let scaled = scaled.unwrap_or_else(|| request.scaled_size(size.0, size.1));
+                        filter.set_property("caps", caps_for(request.format, scaled));
                     }
                 }
                 gst::PadProbeReturn::Ok
@@ -198,17 +200,23 @@ fn picture(session: &Session, pad: &gst::Pad, buffer: &gst::BufferRef, state: &m
     let ledger = session.consumer.ledger();
     // The one before never came out at the other end.
     session.picture.settle(ledger, DropReason::Conversion);
-    ledger.decoded();
     session.picture.waiting_since.store(0, Relaxed);
     session.alive();
-    let index = state.n;
-    state.n += 1;
     let arrived = session.clock.monotonic();
     let length = buffer.duration().map_or(0, |d| i64::try_from(d.nseconds()).unwrap_or(0));
     // A picture without any time follows the last one.
     let running = running_time(pad, buffer.pts()).unwrap_or_else(|| session.timeline.after(Track::Video));
     let mapped = session.timeline.map(Track::Video, running, length, arrived);
     let pts = mapped.pts.max(0) as u64;
+    if session.resume.is_old(pts) {
+        // Analysed in an earlier run, and counted there; the sampling goes on from it.
+        state.sampler.take(0, pts);
+        state.n = u64::from(session.resume.is_last_old(pts));
+        return false;
+    }
+    ledger.decoded();
+    let index = state.n;
+    state.n += 1;
     session.announce(Track::Video);
     session.pace(pts);
     if session.stop.is_triggered() {

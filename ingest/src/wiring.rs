@@ -6,7 +6,9 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use base::media::MediaDescription;
 use gstreamer::{self as gst, glib, prelude::*};
 
-use crate::{audio, codecs, error::IngestError, segment, session::Session, sources::make, timeline::Track, video};
+use crate::{
+    audio, codecs, error::IngestError, resume, segment, session::Session, sources::make, timeline::Track, video,
+};
 
 /// Encoded media that may wait for a decoder: so many bytes or so much time.
 const QUEUE_BYTES: u32 = 16 * 1024 * 1024;
@@ -100,6 +102,10 @@ fn source_pad(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) 
             }
             None
         });
+        if let (Some(findings), Some(bin)) = (&session.findings, parse.downcast_ref::<gst::Bin>()) {
+            let findings = Arc::clone(findings);
+            bin.connect_element_added(move |_, element| findings.part(element));
+        }
         pipeline.add(&parse)?;
         parse.sync_state_with_parent()?;
         let sink = parse.static_pad("sink").ok_or("parsebin has no sink")?;
@@ -125,6 +131,7 @@ fn learn_camera_clock(session: &Arc<Session>, pad: &gst::Pad, track: Track) {
 
 /// A parsed (or raw) track, which is joined as soon as it says what it is.
 fn track_pad(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad) {
+    resume::gate(session, pad);
     if let Some(caps) = pad.current_caps() {
         return join_track(session, pipeline, pad, &caps);
     }
@@ -177,6 +184,9 @@ fn join_track(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad, 
         Track::Video => session.found.lock().video = description,
         Track::Audio => session.found.lock().audio = description,
     }
+    if let Some(findings) = &session.findings {
+        findings.track(track, media);
+    }
     segment::tap(session, pad, track);
     if !session.options.decodes(track) {
         return attempt(session, "a track that is not decoded", || discard(pipeline, pad));
@@ -208,6 +218,9 @@ fn undecodable(session: &Session, track: Track, cause: &str) {
     session.found.lock().audio = None;
     session.promised.lock().audio = None;
     tracing::error!(stream = %session.options.info.name, "its sound is left out: {}", trouble.detail);
+    if let Some(findings) = &session.findings {
+        findings.left_out(&trouble.detail);
+    }
     session.left_out.lock().get_or_insert(trouble);
 }
 
@@ -268,6 +281,9 @@ fn watch_track(session: &Arc<Session>, pad: &gst::Pad, track: Track) {
             Some(gst::PadProbeData::Event(event)) => learn(&shared, event),
             Some(gst::PadProbeData::Buffer(buffer)) => {
                 shared.alive();
+                if let Some(findings) = &shared.findings {
+                    findings.encoded(track, buffer);
+                }
                 if let Some(keyframes) = &keyframes
                     && !keyframes.take(pad, buffer)
                 {

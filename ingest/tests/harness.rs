@@ -141,6 +141,7 @@ pub(crate) fn options(url: &str) -> StreamOptions {
         audio: true,
         segments: None,
         mode: Mode::Batch,
+        start_at: None,
         session: Some(SessionId::derived([b"test".as_slice()])),
         clock: SystemClock::new(),
     }

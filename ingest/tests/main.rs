@@ -4,6 +4,8 @@
 mod decode;
 mod harness;
 mod network;
+mod probe;
+mod resume;
 mod rtmp;
 mod rtsp;
 mod sampling;

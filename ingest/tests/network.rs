@@ -18,14 +18,14 @@ use ingest::Mode;
 use crate::harness::*;
 
 /// Serves a folder's files over HTTP, with ranges, until it is dropped.
-struct Server {
+pub(crate) struct Server {
     address: String,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    fn start(folder: &Path, password: Option<&str>) -> Self {
+    pub(crate) fn start(folder: &Path, password: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("port");
         let address = listener.local_addr().expect("address").to_string();
         let stop = Arc::new(AtomicBool::new(false));
@@ -49,7 +49,7 @@ impl Server {
         Self { address, stop, thread: Some(thread) }
     }
 
-    fn url(&self, file: &str) -> String {
+    pub(crate) fn url(&self, file: &str) -> String {
         format!("http://{}/{file}", self.address)
     }
 }
@@ -150,7 +150,7 @@ fn http_refusals() {
     assert!(detail.contains("connection refused: nothing listens at"), "{detail}");
 }
 
-fn hls(folder: &Path) -> PathBuf {
+pub(crate) fn hls(folder: &Path) -> PathBuf {
     let path = folder.join("index.m3u8");
     launch(&format!(
         "videotestsrc num-buffers=100 ! video/x-raw,width=160,height=120,framerate=25/1 ! \

@@ -234,6 +234,7 @@ fn recording(input: &str, info: Arc<StreamInfo>) -> anyhow::Result<StreamOptions
         audio: false,
         segments: None,
         mode: Mode::Batch,
+        start_at: None,
         session: Some(SessionId::derived([])),
         clock: SystemClock::new(),
     })

@@ -10,10 +10,17 @@ use serde::{
     de::{MapAccess, SeqAccess, Visitor, value},
 };
 
-use crate::config::{ProfileConfig, problem::candidates};
+use super::desk::Listed;
+use crate::config::{
+    ProfileConfig,
+    problem::{candidates, nearest},
+};
 
 /// The profile that exists even if nobody wrote it.
 pub const DEFAULT_PROFILE: &str = "default";
+
+/// The state, in lists, of a stream that no worker has.
+pub const WAITING: &str = "waiting";
 
 /// The name of a stream, exact (`front-door`) or as a pattern: `*` is any text, `?` one character, `[ab]` one of these,
 /// `{front,back}` one of these words. Upper and lower case differ.

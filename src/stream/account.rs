@@ -31,6 +31,8 @@ pub struct Standing {
     pub detail: Option<String>,
     /// How far it has come; of the run before this one while this one has not played yet.
     pub reached: Option<Reached>,
+    /// Its stream time is the source's own: another run can go on after it. Not known to be otherwise before it plays.
+    pub resumable: bool,
 }
 
 /// How far a stream was analysed.
@@ -54,6 +56,8 @@ pub(super) struct Life {
     pub(super) state: Option<(StreamState, Option<String>)>,
     /// What an earlier run left, until this one plays.
     pub(super) earlier: Option<Earlier>,
+    /// None before it has played.
+    pub(super) resumable: Option<bool>,
 }
 
 impl Life {
@@ -67,6 +71,7 @@ impl Life {
             source: None,
             state: None,
             earlier,
+            resumable: None,
         }
     }
 

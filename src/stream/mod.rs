@@ -224,8 +224,9 @@ impl Analysis {
             at: earlier.analysed_at,
         };
         let earlier = life.earlier.as_ref().map(before);
+        let resumable = life.resumable.unwrap_or(true);
         drop(life);
-        Standing { state, detail, reached: self.findings.counts.lock().reached.clone().or(earlier) }
+        Standing { state, detail, resumable, reached: self.findings.counts.lock().reached.clone().or(earlier) }
     }
 
     /// After ingest has been joined: infers what is pending, publishes the end, lets go of the model and the sinks.
@@ -318,7 +319,7 @@ impl MediaConsumer for Analysis {
         self.drain();
         match notice {
             Notice::Connecting { attempt } => tracing::debug!(stream, attempt, "connecting"),
-            Notice::Playing { session, source } => {
+            Notice::Playing { session, source, resume } => {
                 tracing::info!(stream, %session, source = %describe(&source), "playing");
                 let now = self.clock.wall();
                 let earlier = {
@@ -332,7 +333,9 @@ impl MediaConsumer for Analysis {
                     let mut counts = self.findings.counts.lock();
                     counts.pts = Pts::ZERO;
                     counts.reached = Some(Reached { session, pts: Pts::ZERO, at: now });
-                    life.earlier.take()
+                    life.resumable = Some(resume.resumable);
+                    // Whoever goes on where the earlier run was has left nothing out.
+                    life.earlier.take().filter(|_| !resume.resumed)
                 };
                 self.outlet.lock().restart();
                 if let Some(gap) = earlier.and_then(|earlier| account::gap_since(&earlier, &self.info, now)) {

@@ -128,7 +128,8 @@ impl House {
         let mut outputs = Outputs::default();
         for (name, config) in sinks {
             let tracer = self.residents.tracer.get().cloned();
-            let context = BuildContext { tracer, ..BuildContext::new(Arc::clone(clock), stamp) };
+            let progress = Some(self.residents.progress.clone());
+            let context = BuildContext { tracer, progress, ..BuildContext::new(Arc::clone(clock), stamp) };
             let sink = config.build(name, context).with_context(|| format!("sink `{name}`"))?;
             let settings = config.queue();
             let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);

@@ -8,6 +8,7 @@ use base::{
     ledger::DropReason,
     media::{MediaConsumer as _, StreamName},
 };
+use sinks::delivery::Progress;
 
 use super::residents::{Phase, Resident};
 use crate::{
@@ -39,7 +40,7 @@ impl Pace {
 }
 
 impl Resident {
-    pub(super) fn read(&mut self, name: &StreamName, now: Duration) -> StreamReading {
+    pub(super) fn read(&mut self, name: &StreamName, now: Duration, progress: &Progress) -> StreamReading {
         let earlier = self.earlier.as_ref().map(|earlier| Reached {
             session: earlier.session.clone(),
             pts: earlier.pts,
@@ -48,16 +49,20 @@ impl Resident {
         let (standing, analysis) = match &self.phase {
             Phase::Loading | Phase::GivenUp => {
                 let detail = Some("its models are being loaded".to_owned());
-                (Standing { state: None, detail, reached: earlier }, None)
+                (Standing { state: None, detail, reached: earlier, resumable: true }, None)
             }
             Phase::Failed(cause) => {
                 let (state, detail) = (Some(StreamState::Failed), Some(cause.clone()));
-                (Standing { state, detail, reached: earlier }, None)
+                (Standing { state, detail, reached: earlier, resumable: true }, None)
             }
             Phase::Running(attached) => (attached.analysis.standing(), Some(&attached.analysis)),
             Phase::Leaving(analysis) => (analysis.standing(), Some(analysis)),
         };
-        let Standing { state, detail, reached } = standing;
+        let Standing { state, detail, reached, resumable } = standing;
+        // Of this run once something of it has arrived; until then where it was to begin.
+        let arrived = progress.of(name).filter(|(session, _)| reached.as_ref().is_some_and(|r| r.session == *session));
+        let begun_at = self.earlier.as_ref().and_then(|earlier| earlier.position);
+        let position = resumable.then(|| arrived.map(|(_, pts)| pts).or(begun_at)).flatten();
         let figures = analysis.map(|analysis| figures(analysis, &mut self.pace, now)).unwrap_or_default();
         StreamReading {
             name: name.clone(),
@@ -68,7 +73,7 @@ impl Resident {
             pts: reached.as_ref().map(|reached| reached.pts).unwrap_or_default(),
             analysed_at: reached.as_ref().map(|reached| reached.at),
             session: reached.map(|reached| reached.session),
-            position: None,
+            position,
             figures,
         }
     }

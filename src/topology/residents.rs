@@ -76,6 +76,8 @@ pub(super) struct Residents {
     pub(super) models: Mutex<Models>,
     pub(super) fence: OnceLock<Arc<Fence>>,
     pub(super) tracer: OnceLock<Arc<dyn Tracer>>,
+    /// How far streams under a lease have arrived at the far ends.
+    pub(super) progress: Progress,
     /// None before the house is connected, and after it has closed.
     pub(super) outputs: Mutex<Option<Arc<Outputs>>>,
     pub(super) streams: Mutex<BTreeMap<StreamName, Resident>>,
@@ -94,6 +96,7 @@ impl Residents {
             models: Mutex::new(models),
             fence: OnceLock::new(),
             tracer: OnceLock::new(),
+            progress: Progress::default(),
             outputs: Mutex::default(),
             streams: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -191,7 +194,7 @@ impl Residents {
             tracer: self.tracer.get().cloned(),
             clock: Arc::clone(&self.clock),
             session: session.clone(),
-            earlier,
+            earlier: earlier.clone(),
         })
         .inspect_err(|_| outputs.detach(&info))?;
         let ingest = Stream::spawn(
@@ -204,6 +207,7 @@ impl Residents {
                 audio,
                 segments: outputs.segments(),
                 mode,
+                start_at: earlier.and_then(|earlier| earlier.position).map(|position| StartAt { position }),
                 session,
                 clock: Arc::clone(&self.clock),
             },

@@ -196,6 +196,7 @@ impl Theatre {
             audio: true,
             segments,
             mode,
+            start_at: None,
             session: None,
             clock,
         };
