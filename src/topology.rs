@@ -3,6 +3,7 @@
 //! | queue | items | when full | counter |
 //! |---|---|---|---|
 //! | `lane:<stream>` (in the model's engine) | 1 frame | the newest takes its place (live); blocks (replay) | ledger `superseded` |
+//! | `endpoint:<model>` (in the model server's endpoint, behind the same lanes) | 5000 encoded frames (`endpoint.queue`), 256 MiB | the oldest of the stream with the most (live); blocks (replay) | ledger `superseded` |
 //! | `ear:<stream>` (in the speech pool) | 30 s of sound (`speech.max_pending_secs`); 10 s in a replay | the oldest is left out (live); blocks (replay) | a `gap` event, `speech_overload` |
 //! | `feed` | 4096 events | the oldest is dropped: readers are told what they lost | queue `n_dropped` |
 //! | `sink:<name>` | events, capacity by sink | by sink: file and Kafka block, console drops its oldest | queue `n_dropped` |
@@ -29,6 +30,7 @@ use base::{
 };
 use inference::{
     engine::{Engine, EngineConfig},
+    remote::{EndpointConfig, RemoteEngine},
     speech::{config::SpeechPoolConfig, pool::SpeechPool},
     store::ModelStore,
 };
@@ -42,6 +44,7 @@ use crate::{
     roster::{QueueProbe, Roster},
     stream::{
         Analysis, AnalysisOptions, HearingOptions, SightOptions,
+        eyes::Eyes,
         holdup::{Holdups, LONG},
     },
 };
@@ -114,6 +117,7 @@ pub struct House {
     store: ModelStore,
     models: ModelSettings,
     engines: HashMap<String, Arc<Engine>>,
+    endpoints: Vec<(EndpointConfig, Arc<RemoteEngine>)>,
     pools: HashMap<String, Arc<SpeechPool>>,
     fanout: Fanout,
     tracer: Option<Arc<dyn Tracer>>,
@@ -149,7 +153,7 @@ pub struct ModelSettings {
 #[derive(Clone)]
 pub struct ProfileModels {
     /// Its detector, if it looks.
-    pub engine: Option<Arc<Engine>>,
+    pub engine: Option<Eyes>,
     /// Its transcriber, if it listens.
     pub pool: Option<Arc<SpeechPool>>,
 }
@@ -189,6 +193,7 @@ impl House {
             store: ModelStore::open_default(),
             models,
             engines: HashMap::new(),
+            endpoints: Vec::new(),
             pools: HashMap::new(),
             fanout: Fanout::default(),
             tracer: None,
@@ -263,6 +268,17 @@ impl House {
         Ok(engine)
     }
 
+    /// The endpoint of a model server: one for all streams whose profiles say the same of it.
+    fn endpoint(&mut self, config: &EndpointConfig) -> anyhow::Result<Arc<RemoteEngine>> {
+        if let Some((_, endpoint)) = self.endpoints.iter().find(|(known, _)| known == config) {
+            return Ok(Arc::clone(endpoint));
+        }
+        let endpoint = Arc::new(RemoteEngine::start(config, Arc::clone(&self.clock))?);
+        self.roster.queue(Arc::new(endpoint.probe()));
+        self.endpoints.push((config.clone(), Arc::clone(&endpoint)));
+        Ok(endpoint)
+    }
+
     /// The pool of a transcriber: loaded once, shared by all streams.
     fn pool(&mut self, model: &str) -> anyhow::Result<Arc<SpeechPool>> {
         if let Some(pool) = self.pools.get(model) {
@@ -282,9 +298,12 @@ impl House {
     pub fn prepare(&mut self, profile: &ProfileConfig) -> anyhow::Result<ProfileModels> {
         let mut models = ProfileModels { engine: None, pool: None };
         if let Some(model) = profile.detector() {
-            let engine = self.engine(model).with_context(|| format!("model `{model}`"))?;
+            models.engine = Some(Eyes::Here(self.engine(model).with_context(|| format!("model `{model}`"))?));
+        } else if let Some(config) = &profile.endpoint {
+            models.engine = Some(Eyes::There(self.endpoint(config).context("endpoint")?));
+        }
+        if let Some(engine) = &models.engine {
             engine.thresholds(&profile.filter())?;
-            models.engine = Some(engine);
         }
         if let Some(model) = profile.transcriber() {
             let pool = self.pool(model).with_context(|| format!("model `{model}`"))?;
@@ -392,6 +411,9 @@ impl House {
             engine.shutdown();
         }
         self.engines.clear();
+        for (_, endpoint) in self.endpoints.drain(..) {
+            endpoint.shutdown();
+        }
         for pool in self.pools.values() {
             pool.shutdown();
         }

@@ -3,6 +3,7 @@
 //! `frame` and `audio` run on the stream's decoding threads and only enqueue; results come back on the models' threads;
 //! `notice` runs on the stream's supervising thread. Never does I/O.
 
+pub mod eyes;
 mod hearing;
 pub mod holdup;
 pub mod order;
@@ -22,7 +23,7 @@ use base::{
 use inference::{
     InferenceError,
     captions::{CaptionConfig, Captioner},
-    engine::{Engine, Lane, LanePolicy},
+    engine::LanePolicy,
     filter::DetectionFilter,
     speech::{
         config::SpeechConfig,
@@ -33,6 +34,7 @@ use inference::{
 use parking_lot::Mutex;
 
 use self::{
+    eyes::{Eyes, EyesLane},
     hearing::Hearing,
     holdup::{State, Watch},
     order::Outlet,
@@ -43,7 +45,7 @@ use crate::{hls::HlsStore, latency::Latency, topology::Fanout};
 /// What a stream's pictures go through.
 pub struct SightOptions {
     /// The shared detector.
-    pub engine: Arc<Engine>,
+    pub engine: Eyes,
     /// What to report.
     pub filter: DetectionFilter,
     /// How to follow objects; none to leave it.
@@ -99,7 +101,7 @@ pub struct Analysis {
     ledger: Ledger,
     /// Emptied at the close, so that the sinks see their last sender go.
     outlet: Mutex<Outlet>,
-    lane: Mutex<Option<Lane>>,
+    lane: Mutex<Option<EyesLane>>,
     ear: Mutex<Option<Arc<Ear>>>,
     hearing: Mutex<Option<Arc<Mutex<Hearing>>>>,
     life: Arc<Mutex<Life>>,
@@ -206,6 +208,7 @@ impl Analysis {
                 let mut results = Sight {
                     info: Arc::clone(&options.info),
                     model: sight.engine.model_id(),
+                    classes: sight.engine.classes(),
                     thresholds: sight.engine.thresholds(&sight.filter)?,
                     strict: sight.filter.score.is_some() || !sight.filter.per_class.is_empty(),
                     tracker_config: sight.tracker,
@@ -220,8 +223,8 @@ impl Analysis {
                 let low_score = results.tracker_config.as_ref().map(|t| t.low_score);
                 let filter = DetectionFilter { low_score, ..sight.filter };
                 let policy = if options.recorded { LanePolicy::Block } else { LanePolicy::Latest };
-                let on_result = Box::new(move |frame, detections| results.take(frame, detections));
-                Some(sight.engine.lane(options.info.name.clone(), policy, ledger.clone(), &filter, on_result)?)
+                let on_seen = Box::new(move |frame, seen| results.take(frame, seen));
+                Some(sight.engine.lane(options.info.name.clone(), policy, ledger.clone(), &filter, on_seen)?)
             }
         };
         let (ear, hearing) = match options.hearing {
