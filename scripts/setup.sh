@@ -166,7 +166,7 @@ typos() {
 for goal in "$@"; do
   case "$goal" in
     run)  packages "${BUILD_PACKAGES[@]}"; rust; onnxruntime ;;
-    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv ;;
+    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv; model_venv ;;
     lint) packages "${BUILD_PACKAGES[@]}"; rust; cargo_deny; typos ;;
     *) die "unknown goal '$goal': run, test or lint" ;;
   esac

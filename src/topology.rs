@@ -226,7 +226,8 @@ impl House {
         };
         let mut senders = Vec::new();
         for (name, config) in sinks {
-            let context = BuildContext { tracer: self.tracer.clone(), ..BuildContext::new(Arc::clone(&self.clock), stamp) };
+            let context =
+                BuildContext { tracer: self.tracer.clone(), ..BuildContext::new(Arc::clone(&self.clock), stamp) };
             let sink = config.build(name, context).with_context(|| format!("sink `{name}`"))?;
             let settings = config.queue();
             let (sender, receiver) = queue::queue(format!("sink:{name}"), settings.capacity, settings.when_full);

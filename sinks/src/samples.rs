@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use base::{
     event::{
-        Answer, Body, BoxInImage, Caption, Detection, Detections, Event, Gap, ModelId, Status, StreamState, TrackedObject,
-        Transcript, Word,
+        Answer, Body, BoxInImage, Caption, Detection, Detections, Event, Gap, ModelId, Status, StreamState,
+        TrackedObject, Transcript, Word,
     },
     media::{GapReason, MediaDescription, SessionId, SourceDescription, StreamInfo, StreamName},
     time::{CaptureTime, ClockQuality, Pts, Timestamp},

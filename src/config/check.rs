@@ -35,7 +35,8 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         toml::from_str(text).map_err(|e| Problems::new(origin, text, vec![Problem::from_toml(text, &e)]))?;
     let places = Places::read(text);
     let mut problems = Vec::new();
-    let Config { streams, profiles, sinks, inference, speech, http, hls, traces, attachments, secrets, service } = config;
+    let Config { streams, profiles, sinks, inference, speech, http, hls, traces, attachments, secrets, service } =
+        config;
     for (name, secret) in &secrets {
         let checked = secrets::check_name(name).and_then(|()| secret.check());
         if let Err(e) = checked {
@@ -178,7 +179,8 @@ fn wrong_with(profile: &ProfileConfig) -> Vec<String> {
         }
         None if profile.transcriber().is_none() && profile.endpoint.is_none() => {
             wrong.push(
-                "neither `detect` nor `transcribe` names a model, and there is no `endpoint`: nothing would be done".into(),
+                "neither `detect` nor `transcribe` names a model, and there is no `endpoint`: nothing would be done"
+                    .into(),
             );
         }
         None => {}

@@ -218,7 +218,10 @@ pub enum BoxUnit {
 /// Without the address's credentials; its other keys hold no secrets, only where they are.
 impl fmt::Debug for EndpointConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndpointConfig").field("url", &self.shown()).field("protocol", &self.protocol).finish_non_exhaustive()
+        f.debug_struct("EndpointConfig")
+            .field("url", &self.shown())
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
     }
 }
 

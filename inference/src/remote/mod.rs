@@ -136,8 +136,7 @@ impl RemoteEngine {
             Err(InferenceError::Endpoint { key: "url".into(), problem: "the http client could not be made".into() })
         })?;
         let (told, of_office) = (Mutex::default(), (Arc::clone(&classes), Arc::clone(&lanes)));
-        let office =
-            Office { config: config.clone(), classes: of_office.0, lanes: of_office.1, poster, clock, told };
+        let office = Office { config: config.clone(), classes: of_office.0, lanes: of_office.1, poster, clock, told };
         let engine = Self { config: config.clone(), model_id, classes, lanes };
         // Whoever starts only half is stopped by the drop. Nobody waits for these: they end with their last request.
         let office = Arc::new(office);

@@ -163,7 +163,10 @@ fn outputs(raw: &Raw) -> Result<Outputs, String> {
             }
             None => written(output.get("data")),
         };
-        outputs.insert(name.to_owned(), values.ok_or_else(|| format!("output `{name}` of type `{datatype}` is not read"))?);
+        outputs.insert(
+            name.to_owned(),
+            values.ok_or_else(|| format!("output `{name}` of type `{datatype}` is not read"))?,
+        );
     }
     Ok(outputs)
 }
@@ -289,7 +292,9 @@ mod tests {
             Ok(Reading::Boxes(found)) => {
                 found.iter().map(|f| format!("{} {:.2} {:.2?}; ", f.class, f.score, f.corners)).collect()
             }
-            Ok(Reading::Labels(labels)) => labels.iter().map(|(class, score)| format!("{class} {score:.2}; ")).collect(),
+            Ok(Reading::Labels(labels)) => {
+                labels.iter().map(|(class, score)| format!("{class} {score:.2}; ")).collect()
+            }
             Ok(Reading::Unread) => "unread".into(),
             Err(error) => format!("error: {error}"),
         }
@@ -303,7 +308,11 @@ mod tests {
         };
         let two = r#"{"prediction":[[1.0,0.25,0.1,0.2,0.3,0.4],[0.0,0.86,0.3,0.07,0.71,1.5]]}"#;
         check(Task::Detection, two, "person 0.86 [0.30, 0.07, 0.71, 1.00]; car 0.25 [0.10, 0.20, 0.30, 0.40]; ");
-        check(Task::Detection, r#"{"prediction":[[-1,0.9,0,0,1,1],[7,0.5,0,0,1,1]]}"#, "7 0.50 [0.00, 0.00, 1.00, 1.00]; ");
+        check(
+            Task::Detection,
+            r#"{"prediction":[[-1,0.9,0,0,1,1],[7,0.5,0,0,1,1]]}"#,
+            "7 0.50 [0.00, 0.00, 1.00, 1.00]; ",
+        );
         check(Task::Detection, r#"{"prediction":[]}"#, "");
         for wrong in [r#"{"prediction":[[1,2]]}"#, r#"{"prediction":[["a",1,1,1,1,1]]}"#, r#"{"prediction":[7]}"#] {
             check(Task::Detection, wrong, "error: a row of `prediction` is no list of six numbers");

@@ -103,7 +103,10 @@ mod tests {
         assert_eq!(value(0), value(3));
         // Another one takes the third word.
         let third = fragment.split_whitespace().nth(2).expect("three words");
-        assert_eq!(third.trim_start_matches("producerSideTimestampMillis=").trim_end_matches(','), times[1].to_string());
+        assert_eq!(
+            third.trim_start_matches("producerSideTimestampMillis=").trim_end_matches(','),
+            times[1].to_string()
+        );
         let output = serde_json::from_slice(&output).unwrap_or(Value::Null);
         (text("streamName"), value(0).to_owned(), times[0], times[1], output)
     }
