@@ -12,6 +12,8 @@ TYPOS_VERSION=1.52.0
 WEBVTT_VERSION=0.6.0
 WEBSOCKETS_VERSION=17.4
 STANDARDWEBHOOKS_VERSION=1.1.0
+KSERVE_VERSION=0.21.0
+SAGEMAKER_STANDARDS_VERSION=0.1.16
 CONFLUENT_KAFKA_VERSION=2.16.1
 OPENTELEMETRY_PROTO_VERSION=1.45.2
 mkdir -p "$CACHE" "$DATA/lib"
@@ -127,6 +129,19 @@ test_venv() {
   say "Python test tools: $want"
 }
 
+# Model servers that the endpoint's tests post to: KServe's own, and one on AWS's package for SageMaker containers. Apart
+# from the other tools, because they are large (450 MB; 40 seconds to 2 minutes).
+model_venv() {
+  local want="kserve==$KSERVE_VERSION model-hosting-container-standards==$SAGEMAKER_STANDARDS_VERSION" dir="$CACHE/model-venv"
+  if [ "$(cat "$dir/.pinned" 2>/dev/null)" != "$want" ]; then
+    say "Python model servers: fetching $want (450 MB)"
+    # shellcheck disable=SC2086
+    python3 -m venv "$dir" && "$dir/bin/pip" install --quiet --disable-pip-version-check --no-compile $want && echo "$want" >"$dir/.pinned" \
+      || die "the Python model servers could not be fetched"
+  fi
+  say "Python model servers: $want"
+}
+
 cargo_deny() {
   if [ "$("$CACHE/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ]; then
     say "cargo-deny $CARGO_DENY_VERSION: building (3 to 6 minutes, once)"
@@ -151,7 +166,7 @@ typos() {
 for goal in "$@"; do
   case "$goal" in
     run)  packages "${BUILD_PACKAGES[@]}"; rust; onnxruntime ;;
-    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv ;;
+    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv; model_venv ;;
     lint) packages "${BUILD_PACKAGES[@]}"; rust; cargo_deny; typos ;;
     *) die "unknown goal '$goal': run, test or lint" ;;
   esac

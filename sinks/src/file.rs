@@ -14,7 +14,7 @@ use base::{event::Event, queue::WhenFull, time::Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError, SinkReport, wire};
+use crate::{BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError, SinkReport, wire::RecordFormat};
 
 /// Lines are gathered up to this many bytes before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -29,6 +29,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 pub struct FileConfig {
     /// The file. Missing directories are made. Example: `events/today.jsonl`.
     pub path: PathBuf,
+    /// The shape of the records; `kit` is for consumers of AWS's Kinesis Video Streams Inference Template and has
+    /// detections only. Default: `eyewitness`.
+    #[serde(default)]
+    pub format: RecordFormat,
     /// What to do when the file exists already. Default: `append`.
     #[serde(default)]
     pub existing: Existing,
@@ -77,6 +81,7 @@ impl FileConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            format: RecordFormat::default(),
             existing: Existing::default(),
             max_bytes: None,
             max_age_secs: None,
@@ -396,7 +401,7 @@ impl Sink for JsonLines {
         if self.refused || self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
         }
-        let line = wire::encode(event, self.context.published_at());
+        let Some(line) = self.config.format.encode(event, self.context.published_at()) else { return Ok(()) };
         self.rotate_if_due(line.len() + 1)?;
         self.buffer.extend_from_slice(line.as_bytes());
         self.buffer.push(b'\n');

@@ -7,7 +7,7 @@
 use base::{event::Event, time::Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::wire;
+use crate::wire::{self, RecordFormat};
 
 const VERSION: u8 = 1;
 
@@ -71,6 +71,17 @@ pub enum KeyBy {
 
 /// The bytes of an event's record.
 pub fn encode(event: &Event, key_by: &KeyBy, published_at: Option<Timestamp>, accepted_ms: u64) -> Vec<u8> {
+    encode_as(RecordFormat::Eyewitness, event, key_by, published_at, accepted_ms)
+}
+
+/// The same, with a payload in this shape; in our own where that shape knows nothing of the event.
+pub fn encode_as(
+    format: RecordFormat,
+    event: &Event,
+    key_by: &KeyBy,
+    published_at: Option<Timestamp>,
+    accepted_ms: u64,
+) -> Vec<u8> {
     let stream = event.stream.name.as_str();
     let key = match key_by {
         KeyBy::Stream => stream,
@@ -78,6 +89,7 @@ pub fn encode(event: &Event, key_by: &KeyBy, published_at: Option<Timestamp>, ac
     };
     let record = wire::record(event, published_at);
     let envelope = record.envelope();
+    let other = (format != RecordFormat::Eyewitness).then(|| format.encode(event, published_at)).flatten();
     Record {
         kind: event.body.kind(),
         id: &event.id,
@@ -87,7 +99,7 @@ pub fn encode(event: &Event, key_by: &KeyBy, published_at: Option<Timestamp>, ac
         time: envelope.captured_at.as_deref().or(envelope.published_at.as_deref()),
         key,
         accepted_ms,
-        payload: &wire::json(&record),
+        payload: &other.unwrap_or_else(|| wire::json(&record)),
     }
     .to_bytes()
 }

@@ -18,6 +18,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 
 mod detections;
+pub mod kit;
 mod speech;
 pub use speech::{CaptionRecord, TranscriptRecord, WordRecord};
 
@@ -306,6 +307,32 @@ pub enum Reason {
     WorkerLost,
     /// The worker that had the stream was stopped, and nobody else had it meanwhile. Told by the worker that has it now.
     WorkerStopped,
+}
+
+/// The shape of a sink's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordFormat {
+    /// Those of this program, as docs/ref/schema says.
+    #[default]
+    Eyewitness,
+    /// Those of AWS's Kinesis Video Streams Inference Template: detections only, other records are left out.
+    Kit,
+}
+
+impl RecordFormat {
+    /// The kinds of records that there are in it; none for all.
+    pub fn kinds(self) -> Option<Vec<String>> {
+        (self == Self::Kit).then(|| vec!["detections".to_owned()])
+    }
+
+    /// One event as one JSON object, without a newline; none for what it knows nothing of.
+    pub fn encode(self, event: &Event, published_at: Option<Timestamp>) -> Option<String> {
+        match self {
+            Self::Eyewitness => Some(encode(event, published_at)),
+            Self::Kit => kit::encode(event, published_at),
+        }
+    }
 }
 
 /// One event as one JSON object, without a newline. `published_at` is left out when none.

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use base::{expand::expand, media::StreamName};
-use inference::{manifest::Task, store::ModelStore};
+use inference::{InferenceError, manifest::Task, store::ModelStore};
 use secrecy::ExposeSecret as _;
 use serde_spanned::Spanned;
 use sinks::{SinkConfig, SinkError, control::ClusterConfig, file::FileConfig};
 
 use super::{
-    Checked, CheckedStream, Config, ProfileConfig, StreamConfig, default_sinks,
+    Checked, CheckedStream, Config, NO_MODEL, ProfileConfig, StreamConfig, default_sinks,
     places::Places,
     problem::{Problem, Problems},
     shared,
@@ -58,6 +58,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
             let place = places.named(&["profiles", name], &cause);
             problems.push(Problem::at(place, format!("profile `{name}`: {cause}")));
         }
+        problems.extend(check_endpoint(&places, name, profile));
     }
     if let Err(e) = inference.check() {
         problems.push(Problem::at(places.named(&["inference"], &e.to_string()), e.to_string()));
@@ -205,8 +206,11 @@ fn wrong_with(profile: &ProfileConfig) -> Vec<String> {
         Some(Ok(model)) => {
             wrong.extend(profile.filter().thresholds(&model.manifest).err().map(|e| e.to_string()));
         }
-        None if profile.transcriber().is_none() => {
-            wrong.push("neither `detect` nor `transcribe` names a model: nothing would be done".into());
+        None if profile.transcriber().is_none() && profile.endpoint.is_none() => {
+            wrong.push(
+                "neither `detect` nor `transcribe` names a model, and there is no `endpoint`: nothing would be done"
+                    .into(),
+            );
         }
         None => {}
     }
@@ -225,6 +229,29 @@ fn wrong_with(profile: &ProfileConfig) -> Vec<String> {
         wrong.push("`min_score` and `class_scores` lie between 0 and 1".into());
     }
     wrong
+}
+
+/// An endpoint's mistakes, and whether it stands beside a detector.
+fn check_endpoint(places: &Places<'_>, name: &str, profile: &ProfileConfig) -> Vec<Problem> {
+    let Some(endpoint) = &profile.endpoint else { return Vec::new() };
+    let mut problems = Vec::new();
+    if places.text(&["profiles", name, "detect"]).is_some_and(|model| model != NO_MODEL) {
+        let message = format!("profile `{name}`: `detect` and `endpoint` both look at the pictures: take one out");
+        problems.push(Problem::at(places.of(["profiles", name, "detect"]), message));
+    }
+    let table = ["profiles", name, "endpoint"];
+    if let Err(e) = endpoint.check() {
+        let place = match &e {
+            InferenceError::Endpoint { key, .. } => places.of_dotted(&table, key),
+            _ => places.of(table),
+        };
+        problems.push(Problem::at(place, format!("profile `{name}`: endpoint: {e}")));
+    }
+    if let Err(e) = endpoint.thresholds(&profile.filter()) {
+        let cause = e.to_string();
+        problems.push(Problem::at(places.named(&["profiles", name], &cause), format!("profile `{name}`: {cause}")));
+    }
+    problems
 }
 
 pub(super) fn check_sinks(text: &str, places: &Places<'_>, sinks: &BTreeMap<String, SinkConfig>) -> Vec<Problem> {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use inference::{captions::CaptionConfig, filter::DetectionFilter, speech::config::SpeechConfig, track::TrackerConfig};
+use inference::{
+    captions::CaptionConfig, filter::DetectionFilter, remote::EndpointConfig, speech::config::SpeechConfig,
+    track::TrackerConfig,
+};
 use ingest::Sampling;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,6 +23,8 @@ pub struct ProfileConfig {
     /// Detector: a built-in model's name (see `eyewitness models list`) or the path of a manifest; `none` leaves pictures
     /// alone.
     pub detect: String,
+    /// An HTTP model server that looks at the pictures, in the detector's place.
+    pub endpoint: Option<EndpointConfig>,
     /// Transcriber, such as `whisper-tiny.en`: likewise. `none` leaves sound alone: nobody is listened to unasked.
     pub transcribe: String,
     /// Which frames to look at.
@@ -54,6 +59,7 @@ impl Default for ProfileConfig {
         Self {
             select: Selectors::default(),
             detect: DEFAULT_DETECTOR.into(),
+            endpoint: None,
             transcribe: NO_MODEL.into(),
             sampling: Sampling::Fps(5.0),
             classes: Vec::new(),
@@ -69,9 +75,9 @@ impl Default for ProfileConfig {
 }
 
 impl ProfileConfig {
-    /// The detector, if pictures are looked at.
+    /// The detector that runs here, if pictures are looked at and no endpoint does it.
     pub fn detector(&self) -> Option<&str> {
-        (self.detect != NO_MODEL).then_some(self.detect.as_str())
+        (self.detect != NO_MODEL && self.endpoint.is_none()).then_some(self.detect.as_str())
     }
 
     /// The transcriber, if sound is listened to.

@@ -87,6 +87,16 @@ fn every_mistake_is_refused_with_line_key_and_suggestion() {
     check("[hls]\npatience_ms = 1\nwindow = 1", 3, &["window"]);
     check("[speech]\nworkers = 1\nthreads = 0", 3, &["threads"]);
     check("[http]\nmax_clients = 7\nfeed_records = 0", 3, &["feed_records"]);
+    let endpoint = "[profiles.p.endpoint]\nprotocol = 'sagemaker'\nurl = 'http://u:hunter2@h/invocations'\n";
+    check(&format!("{endpoint}concurrency = 0"), 4, &["profile `p`: endpoint: `concurrency`"]);
+    check(&format!("{endpoint}concurency = 1"), 4, &["did you mean `concurrency`"]);
+    check(&format!("{endpoint}headers = {{ authorization = 'x' }}"), 4, &["looks like a secret"]);
+    check(&format!("{endpoint}[profiles.p.endpoint.kserve]\nshape = [3]"), 5, &["`kserve.shape`"]);
+    check(&format!("[profiles.p]\ntrack = true\ndetect = 'yolox-nano'\n{endpoint}"), 3, &["`detect` and `endpoint`"]);
+    check(&format!("[profiles.p]\nclasses = ['dgo']\n{endpoint}classes = ['dog']"), 1, &["did you mean `dog`"]);
+    check("[profiles.p.endpoint]\nprotocol = 'kserve'\nurl = 'http://h'", 1, &["`kserve` needs the model's name"]);
+    check("[profiles.p.endpoint]\nprotocol = 'sagmaker'\nurl = 'http://h'", 2, &["did you mean `sagemaker`"]);
+    check("[profiles.p]\ndetect = 'none'", 2, &["nothing would be done"]);
     let kafka = "[sinks.k]\ntype = 'kafka'\nbrokers = ['h:1']\n";
     check(&format!("{kafka}properties = {{ 'acks' = 0 }}"), 4, &["acks"]);
     check(&format!("{kafka}[sinks.k.spool]\nstore = 'disk'\nmax_bytes = 5"), 6, &["max_bytes"]);

@@ -4,6 +4,7 @@
 //! `notice` runs on the stream's supervising thread. Never does I/O.
 
 mod account;
+pub mod eyes;
 mod hearing;
 pub mod holdup;
 pub mod order;
@@ -23,7 +24,7 @@ use base::{
 use inference::{
     InferenceError,
     captions::{CaptionConfig, Captioner},
-    engine::{Engine, Lane, LanePolicy},
+    engine::LanePolicy,
     filter::DetectionFilter,
     speech::{
         config::SpeechConfig,
@@ -36,6 +37,7 @@ use parking_lot::Mutex;
 pub use self::account::{Counts, Findings, Outcome, Reached, Standing};
 use self::{
     account::Life,
+    eyes::{Eyes, EyesLane},
     hearing::Hearing,
     holdup::{State, Watch},
     order::Outlet,
@@ -50,7 +52,7 @@ use crate::{
 /// What a stream's pictures go through.
 pub struct SightOptions {
     /// The shared detector.
-    pub engine: Arc<Engine>,
+    pub engine: Eyes,
     /// What to report.
     pub filter: DetectionFilter,
     /// How to follow objects; none to leave it.
@@ -97,7 +99,7 @@ pub struct Analysis {
     ledger: Ledger,
     /// Emptied at the close, so that the sinks see their last sender go.
     outlet: Mutex<Outlet>,
-    lane: Mutex<Option<Lane>>,
+    lane: Mutex<Option<EyesLane>>,
     ear: Mutex<Option<Arc<Ear>>>,
     hearing: Mutex<Option<Arc<Mutex<Hearing>>>>,
     life: Arc<Mutex<Life>>,
@@ -143,6 +145,7 @@ impl Analysis {
                 let mut results = Sight {
                     info: Arc::clone(&options.info),
                     model: sight.engine.model_id(),
+                    classes: sight.engine.classes(),
                     thresholds: sight.engine.thresholds(&sight.filter)?,
                     strict: sight.filter.score.is_some() || !sight.filter.per_class.is_empty(),
                     tracker_config: sight.tracker,
@@ -157,8 +160,8 @@ impl Analysis {
                 let low_score = results.tracker_config.as_ref().map(|t| t.low_score);
                 let filter = DetectionFilter { low_score, ..sight.filter };
                 let policy = if options.recorded { LanePolicy::Block } else { LanePolicy::Latest };
-                let on_result = Box::new(move |frame, detections| results.take(frame, detections));
-                Some(sight.engine.lane(options.info.name.clone(), policy, ledger.clone(), &filter, on_result)?)
+                let on_seen = Box::new(move |frame, seen| results.take(frame, seen));
+                Some(sight.engine.lane(options.info.name.clone(), policy, ledger.clone(), &filter, on_seen)?)
             }
         };
         let (ear, hearing) = match options.hearing {

@@ -4,13 +4,14 @@
 use std::{sync::Arc, time::Duration};
 
 use base::{
-    event::{Body, Detection, Detections, Event, ModelId, TrackedObject},
+    event::{Body, Detections, Event, ModelId, TrackedObject},
     media::{Frame, SessionId, StreamInfo},
     time::Clock,
     trace::{Span, Tracer, span_of_part, trace_of},
 };
 use inference::{
     filter::ReportThresholds,
+    remote::Seen,
     track::{Tracker, TrackerConfig},
 };
 
@@ -22,6 +23,8 @@ use super::{
 pub(super) struct Sight {
     pub(super) info: Arc<StreamInfo>,
     pub(super) model: Arc<ModelId>,
+    /// All that it knows.
+    pub(super) classes: Arc<[Arc<str>]>,
     pub(super) tracker_config: Option<TrackerConfig>,
     pub(super) thresholds: ReportThresholds,
     /// The user named least scores: then they hold for tracked objects too.
@@ -35,7 +38,8 @@ pub(super) struct Sight {
 }
 
 impl Sight {
-    pub(super) fn take(&mut self, frame: Frame, detections: Vec<Detection>) {
+    pub(super) fn take(&mut self, frame: Frame, seen: Seen) {
+        let Seen { detections, labels, answer } = seen;
         let inferred_at = self.clock.monotonic();
         let mut objects: Vec<TrackedObject> = match &self.tracker_config {
             None => detections.into_iter().map(|detection| TrackedObject { detection, track: None }).collect(),
@@ -75,6 +79,9 @@ impl Sight {
             index: frame.index,
             model: Arc::clone(&self.model),
             objects,
+            labels,
+            answer,
+            classes: Arc::clone(&self.classes),
         });
         let event = Event::new(&self.info, &frame.session, frame.index, frame.pts, frame.captured, body);
         self.findings.latency.add(self.clock.monotonic().saturating_sub(frame.decoded_at));

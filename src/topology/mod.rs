@@ -3,6 +3,7 @@
 //! | queue | items | when full | counter |
 //! |---|---|---|---|
 //! | `lane:<stream>` (in the model's engine) | 1 frame | the newest takes its place (live); blocks (replay) | ledger `superseded` |
+//! | `endpoint:<model>` (in the model server's endpoint, behind the same lanes) | 5000 encoded frames (`endpoint.queue`), 256 MiB | the oldest of the stream with the most (live); blocks (replay) | ledger `superseded` |
 //! | `ear:<stream>` (in the speech pool) | 30 s of sound (`speech.max_pending_secs`); 10 s in a replay | the oldest is left out (live); blocks (replay) | a `gap` event, `speech_overload` |
 //! | `feed` | 4096 events | the oldest is dropped: readers are told what they lost | queue `n_dropped` |
 //! | `sink:<name>` | events, capacity by sink | by sink: file and Kafka block, console drops its oldest | queue `n_dropped` |

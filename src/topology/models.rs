@@ -7,11 +7,12 @@ use anyhow::Context as _;
 use base::time::Clock;
 use inference::{
     engine::{Engine, EngineConfig},
+    remote::{EndpointConfig, RemoteEngine},
     speech::{config::SpeechPoolConfig, pool::SpeechPool},
     store::ModelStore,
 };
 
-use crate::config::ProfileConfig;
+use crate::{config::ProfileConfig, roster::Roster, stream::eyes::Eyes};
 
 /// How models run.
 #[derive(Clone, Default)]
@@ -26,7 +27,7 @@ pub struct ModelSettings {
 #[derive(Clone)]
 pub struct ProfileModels {
     /// Its detector, if it looks.
-    pub engine: Option<Arc<Engine>>,
+    pub engine: Option<Eyes>,
     /// Its transcriber, if it listens.
     pub pool: Option<Arc<SpeechPool>>,
 }
@@ -52,6 +53,9 @@ pub(super) struct Models {
     settings: ModelSettings,
     engines: BTreeMap<String, Loaded<Engine>>,
     pools: BTreeMap<String, Loaded<SpeechPool>>,
+    /// Of model servers: one for all streams whose profiles say the same of it. They stay as long as the house.
+    endpoints: Vec<(EndpointConfig, Arc<RemoteEngine>)>,
+    roster: Arc<Roster>,
 }
 
 struct Loaded<T> {
@@ -85,9 +89,10 @@ impl<T> Loaded<T> {
 }
 
 impl Models {
-    pub(super) fn new(settings: ModelSettings, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(settings: ModelSettings, roster: Arc<Roster>, clock: Arc<dyn Clock>) -> Self {
         let store = ModelStore::open_default();
-        Self { clock, store, settings, engines: BTreeMap::new(), pools: BTreeMap::new() }
+        let (engines, pools) = (BTreeMap::new(), BTreeMap::new());
+        Self { clock, store, settings, engines, pools, endpoints: Vec::new(), roster }
     }
 
     /// Whether nothing would have to be loaded for this profile.
@@ -100,9 +105,12 @@ impl Models {
     pub(super) fn prepare(&mut self, profile: &ProfileConfig, stay: Stay) -> anyhow::Result<ProfileModels> {
         let mut models = ProfileModels { engine: None, pool: None };
         if let Some(model) = profile.detector() {
-            let engine = self.engine(model, stay).with_context(|| format!("model `{model}`"))?;
+            models.engine = Some(Eyes::Here(self.engine(model, stay).with_context(|| format!("model `{model}`"))?));
+        } else if let Some(config) = &profile.endpoint {
+            models.engine = Some(Eyes::There(self.endpoint(config).context("endpoint")?));
+        }
+        if let Some(engine) = &models.engine {
             engine.thresholds(&profile.filter())?;
-            models.engine = Some(engine);
         }
         if let Some(model) = profile.transcriber() {
             let pool = self.pool(model, stay).with_context(|| format!("model `{model}`"))?;
@@ -118,6 +126,16 @@ impl Models {
             self.engines.insert(model.to_owned(), Loaded::new(engine));
         }
         self.engines.get_mut(model).map(|loaded| loaded.take(stay)).context("it was just loaded")
+    }
+
+    fn endpoint(&mut self, config: &EndpointConfig) -> anyhow::Result<Arc<RemoteEngine>> {
+        if let Some((_, endpoint)) = self.endpoints.iter().find(|(known, _)| known == config) {
+            return Ok(Arc::clone(endpoint));
+        }
+        let endpoint = Arc::new(RemoteEngine::start(config, Arc::clone(&self.clock))?);
+        self.roster.queue(Arc::new(endpoint.probe()));
+        self.endpoints.push((config.clone(), Arc::clone(&endpoint)));
+        Ok(endpoint)
     }
 
     fn pool(&mut self, model: &str, stay: Stay) -> anyhow::Result<Arc<SpeechPool>> {
@@ -148,6 +166,9 @@ impl Models {
     pub(super) fn shutdown(&mut self) {
         for loaded in std::mem::take(&mut self.engines).into_values() {
             loaded.model.shutdown();
+        }
+        for (_, endpoint) in self.endpoints.drain(..) {
+            endpoint.shutdown();
         }
         for loaded in std::mem::take(&mut self.pools).into_values() {
             loaded.model.shutdown();

@@ -19,7 +19,7 @@ use base::{
     time::Clock,
     trace::Tracer,
 };
-use ingest::{Mode, Stream, StreamOptions};
+use ingest::{Mode, StartAt, Stream, StreamOptions};
 use parking_lot::{Condvar, Mutex};
 
 use super::{

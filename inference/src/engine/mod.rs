@@ -98,6 +98,11 @@ impl Engine {
         &self.manifest
     }
 
+    /// All classes that it knows, in the model's order.
+    pub fn classes(&self) -> Arc<[Arc<str>]> {
+        self.manifest.labels.as_ref().map(|labels| labels.names().into()).unwrap_or_default()
+    }
+
     /// What runs the model, and why what was asked for does not.
     pub fn providers(&self) -> &ProviderReport {
         &self.providers

@@ -1,7 +1,7 @@
 //! The endpoint's keys, their checks, and the secrets they name. On the caller's thread; reads files and the environment
 //! only in [`EndpointConfig::secrets`].
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use base::redact::{BadUrl, SourceUrl};
 use reqwest::{
@@ -213,6 +213,16 @@ pub enum BoxUnit {
     Relative,
     /// Pixels of the picture that was sent.
     Pixels,
+}
+
+/// Without the address's credentials; its other keys hold no secrets, only where they are.
+impl fmt::Debug for EndpointConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointConfig")
+            .field("url", &self.shown())
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
+    }
 }
 
 const fn default_quality() -> u8 {

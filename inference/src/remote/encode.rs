@@ -32,6 +32,8 @@ pub(super) fn body(config: &EndpointConfig, frame: &Frame) -> Result<Body, Strin
         return Ok(Body { content_type: config.image.content_type(), json_bytes: None, bytes, size });
     }
     let kserve = &config.kserve;
+    // For the server's logs, and because some servers answer none without.
+    let id = format!("{}-{}", frame.session, frame.index);
     let (datatype, shape, tensor) = match kserve.datatype {
         Datatype::Bytes => ("BYTES", kserve.shape.clone(), encoded(config, image)?),
         Datatype::Uint8 => ("UINT8", shape(kserve.layout, size), planes(kserve.layout, image)),
@@ -45,7 +47,7 @@ pub(super) fn body(config: &EndpointConfig, frame: &Frame) -> Result<Body, Strin
             }
             Datatype::Uint8 => input["data"] = json!(tensor),
         }
-        let bytes = json!({ "inputs": [input] }).to_string().into_bytes().into();
+        let bytes = json!({ "id": id, "inputs": [input] }).to_string().into_bytes().into();
         return Ok(Body { content_type: "application/json", json_bytes: None, bytes, size });
     }
     // An element of BYTES is its length in four bytes, little endian, and the bytes.
@@ -54,7 +56,8 @@ pub(super) fn body(config: &EndpointConfig, frame: &Frame) -> Result<Body, Strin
         Datatype::Uint8 => Vec::new(),
     };
     input["parameters"] = json!({ "binary_data_size": length.len() + tensor.len() });
-    let mut bytes = json!({ "inputs": [input], "parameters": { "binary_data_output": true } }).to_string().into_bytes();
+    let parameters = json!({ "binary_data_output": true });
+    let mut bytes = json!({ "id": id, "inputs": [input], "parameters": parameters }).to_string().into_bytes();
     let json_bytes = Some(bytes.len());
     bytes.extend_from_slice(&length);
     bytes.extend_from_slice(&tensor);

@@ -3,7 +3,7 @@
 //! Streams' threads call [`RemoteLane`], the endpoint's threads the rest. The lock is held for bookkeeping only: never
 //! while a picture is encoded, a request is out, or a callback runs. Each submitted frame is counted exactly once.
 //!
-//! A frame's way: `waiting` (one a lane, raw) -> encoded -> `queued` (bounded over all lanes) -> on its way with a number
+//! A frame's way: `waiting` (a few a lane, raw) -> encoded -> `queued` (bounded over all lanes) -> on its way with a number
 //! -> `finished`, told in the order of the numbers.
 
 use std::{
@@ -27,6 +27,9 @@ use crate::engine::LanePolicy;
 
 /// A live lane's drain waits so long for a slow server; what is still on its way then is told later.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Raw frames of a live lane that may wait to be encoded: enough for a hiccup, and little memory.
+const MOST_WAITING: usize = 4;
 
 /// An encoded frame. Its pixels are gone.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ struct State {
     policy: LanePolicy,
     ledger: Ledger,
     wanted: Arc<Wanted>,
-    waiting: Option<Frame>,
+    waiting: VecDeque<Frame>,
     encoding: bool,
     queued: VecDeque<Parcel>,
     /// The number of the next parcel to go out, and of the next one to be told.
@@ -69,21 +72,19 @@ struct State {
 
 impl State {
     fn is_idle(&self) -> bool {
-        self.waiting.is_none()
-            && !self.encoding
-            && self.queued.is_empty()
-            && self.next == self.told
-            && self.on_seen.is_some()
+        let is_empty = self.waiting.is_empty() && !self.encoding && self.queued.is_empty();
+        is_empty && self.next == self.told && self.on_seen.is_some()
     }
 
     /// Counts everything that has not been told yet as given up.
     fn give_up(&mut self, n_queued: &mut Queued) {
         // Those that failed have been counted.
         let n_failed = self.finished.values().filter(|outcome| matches!(outcome, Outcome::Failed)).count() as u64;
-        let n = u64::from(self.waiting.take().is_some())
+        let n = self.waiting.len() as u64
             + u64::from(std::mem::take(&mut self.encoding))
             + self.queued.len() as u64
             + (self.next - self.told - n_failed);
+        self.waiting.clear();
         self.queued.drain(..).for_each(|parcel| n_queued.take(&parcel));
         self.finished.clear();
         self.told = self.next;
@@ -211,7 +212,7 @@ impl Lanes {
             policy,
             ledger: ledger.clone(),
             wanted: Arc::new(wanted),
-            waiting: None,
+            waiting: VecDeque::new(),
             encoding: false,
             queued: VecDeque::new(),
             next: 0,
@@ -232,11 +233,12 @@ impl Lanes {
                 return None;
             }
             let has_room = table.queued.n < self.capacity && table.queued.n_bytes < self.max_bytes;
-            let ready = |s: &State| s.waiting.is_some() && !s.encoding && (has_room || s.policy == LanePolicy::Latest);
+            let may = |s: &State| has_room || s.policy == LanePolicy::Latest;
+            let ready = |s: &State| !s.waiting.is_empty() && !s.encoding && may(s);
             if let Some(id) = next_lane(&table.lanes, table.last_encoded, ready) {
                 table.last_encoded = id;
                 if let Some(state) = table.lanes.get_mut(&id)
-                    && let Some(frame) = state.waiting.take()
+                    && let Some(frame) = state.waiting.pop_front()
                 {
                     state.encoding = true;
                     drop(table);
@@ -387,7 +389,7 @@ impl Lanes {
     /// Whether a picture waits to be encoded, or is.
     #[cfg(test)]
     pub(super) fn is_encoding(&self) -> bool {
-        self.table.lock().lanes.values().any(|state| state.encoding || state.waiting.is_some())
+        self.table.lock().lanes.values().any(|state| state.encoding || !state.waiting.is_empty())
     }
 
     /// The figures of what waits encoded.
@@ -416,8 +418,9 @@ impl RemoteLane {
                 return;
             }
             let Some(state) = table.lanes.get_mut(&self.id) else { return };
-            if state.waiting.is_none() || self.policy == LanePolicy::Latest {
-                let superseded = state.waiting.replace(frame);
+            if state.waiting.is_empty() || self.policy == LanePolicy::Latest {
+                let superseded = (state.waiting.len() >= MOST_WAITING).then(|| state.waiting.pop_front()).flatten();
+                state.waiting.push_back(frame);
                 drop(table);
                 self.lanes.to_encode.notify_one();
                 if superseded.is_some() {

@@ -15,6 +15,7 @@ use crate::{
     BuildContext, Sink, SinkError, SinkReport,
     record::{self, KeyBy, Record},
     spool::Spool,
+    wire::RecordFormat,
 };
 
 mod keep;
@@ -46,6 +47,8 @@ pub struct CourierOptions<'a> {
     pub key_by: KeyBy,
     /// Kinds of records to deliver; none for all. Others count as accepted, and go nowhere.
     pub only: Option<Vec<String>>,
+    /// The shape of the records.
+    pub format: RecordFormat,
     /// Where records go that the far end will never take.
     pub dead_letters: Option<DeadLetters>,
     /// Time and stamps.
@@ -61,6 +64,7 @@ pub struct Courier<O> {
     when_full: WhenSpoolFull,
     key_by: KeyBy,
     only: Option<Vec<String>>,
+    format: RecordFormat,
     dead_letters: Option<DeadLetters>,
     context: BuildContext,
     tally: Option<Tally>,
@@ -111,7 +115,7 @@ impl<O: Outlet> Courier<O> {
     /// # Errors
     /// When the spool cannot be opened, or another process has it.
     pub fn open(outlet: O, options: CourierOptions<'_>) -> Result<Self, SinkError> {
-        let CourierOptions { name, spool, key_by, only, dead_letters, context } = options;
+        let CourierOptions { name, spool, key_by, only, format, dead_letters, context } = options;
         let backlog: Box<dyn Backlog> = match spool.store {
             Store::Memory => Box::new(Memory::new(spool.max_bytes())),
             Store::Disk => Box::new(Spool::open_for(name, spool, &context)?),
@@ -135,6 +139,7 @@ impl<O: Outlet> Courier<O> {
             when_full: spool.when_full,
             key_by,
             only,
+            format,
             dead_letters,
             tally: context.progress.as_ref().map(|progress| progress.tally(true)),
             context,
@@ -402,7 +407,7 @@ impl<O: Outlet> Sink for Courier<O> {
             tally.seen(events);
         }
         let wanted: Vec<usize> = (0..events.len()).filter(|&at| self.is_wanted(&events[at])).collect();
-        let encode = |&at: &usize| record::encode(&events[at], &self.key_by, published_at, accepted_ms);
+        let encode = |&at: &usize| record::encode_as(self.format, &events[at], &self.key_by, published_at, accepted_ms);
         let entries: Vec<Vec<u8>> = wanted.iter().map(encode).collect();
         let (n_kept, outcome) = if entries.is_empty() { (0, Ok(())) } else { self.keep(&entries) };
         let first = self.backlog.reading().next - n_kept as u64;

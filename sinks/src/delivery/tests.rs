@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BuildContext, Sink, SinkReport, Stamp, record::KeyBy, samples, wire};
+use crate::{BuildContext, Sink, SinkReport, Stamp, record::KeyBy, samples, wire, wire::RecordFormat};
 
 /// What a far end does with the next record.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +134,15 @@ fn bench(spool: &SpoolConfig, only: Option<Vec<String>>) -> Bench {
 fn bench_with(spool: &SpoolConfig, only: Option<Vec<String>>, progress: Option<Progress>) -> Bench {
     let (far_end, clock) = (FarEnd::default(), ManualClock::new());
     let context = BuildContext { progress, ..BuildContext::new(clock.clone(), Stamp::Omitted) };
-    let options = CourierOptions { name: "far", spool, key_by: KeyBy::Stream, only, dead_letters: None, context };
+    let options = CourierOptions {
+        name: "far",
+        spool,
+        key_by: KeyBy::Stream,
+        only,
+        format: RecordFormat::default(),
+        dead_letters: None,
+        context,
+    };
     let courier = Box::new(Courier::open(far_end.clone(), options).expect("courier"));
     Bench { far_end, clock, courier }
 }

@@ -6,7 +6,7 @@ use base::{
 };
 
 use super::*;
-use crate::{SinkReport, Stamp, samples, spawn};
+use crate::{SinkReport, Stamp, samples, spawn, wire};
 
 fn build(config: &FileConfig, clock: &Arc<ManualClock>) -> Result<Box<dyn Sink>, SinkError> {
     config.build("file", BuildContext::new(clock.clone(), Stamp::Omitted))

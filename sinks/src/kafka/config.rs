@@ -20,6 +20,7 @@ use crate::{
     BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError,
     delivery::{Courier, CourierOptions, DeadLetters, SpoolConfig},
     record::KeyBy,
+    wire::RecordFormat,
 };
 
 /// Publishes events to Apache Kafka.
@@ -36,6 +37,10 @@ pub struct KafkaConfig {
     /// `<prefix>.status`. Default: `eyewitness`.
     #[serde(default = "default_topic_prefix")]
     pub topic_prefix: String,
+    /// The shape of the records; `kit` is for consumers of AWS's Kinesis Video Streams Inference Template and has
+    /// detections only. Default: `eyewitness`.
+    #[serde(default)]
+    pub format: RecordFormat,
     /// What the topics should be like.
     #[serde(default)]
     pub topics: Box<TopicsConfig>,
@@ -200,6 +205,7 @@ impl fmt::Debug for KafkaConfig {
         f.debug_struct("KafkaConfig")
             .field("brokers", &self.brokers)
             .field("topic_prefix", &self.topic_prefix)
+            .field("format", &self.format)
             .field("topics", &self.topics)
             .field("partition_key", &self.partition_key)
             .field("max_record_bytes", &self.max_record_bytes)
@@ -227,6 +233,7 @@ impl KafkaConfig {
         Self {
             brokers: brokers.into_iter().map(Into::into).collect(),
             topic_prefix: default_topic_prefix(),
+            format: RecordFormat::default(),
             topics: Box::default(),
             partition_key: PartitionKey::default(),
             max_record_bytes: default_max_record_bytes(),
@@ -286,7 +293,8 @@ impl Configured for KafkaConfig {
             PartitionKey::Stream => KeyBy::Stream,
             PartitionKey::Tag(tag) => KeyBy::Tag(tag.clone()),
         };
-        let options = CourierOptions { name, spool: &self.spool, key_by, only: None, dead_letters, context };
+        let (only, format) = (self.format.kinds(), self.format);
+        let options = CourierOptions { name, spool: &self.spool, key_by, only, format, dead_letters, context };
         Ok(Box::new(Courier::open(kafka, options)?))
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError,
     delivery::{Courier, CourierOptions, DeadLetters, SpoolConfig, text_of_file},
     record::KeyBy,
+    wire::RecordFormat,
 };
 
 /// Posts events to an HTTP endpoint, in order, one request at a time.
@@ -42,6 +43,10 @@ pub struct WebhookConfig {
     /// times a minute or a second.
     #[serde(default = "default_types")]
     pub types: Vec<Kind>,
+    /// The shape of the records; `kit` is for consumers of AWS's Kinesis Video Streams Inference Template and has
+    /// detections only. Default: `eyewitness`.
+    #[serde(default)]
+    pub format: RecordFormat,
     /// File that holds the secret to sign with: `whsec_` and base64 of 24 to 64 bytes, or any text of 24 to 64 bytes.
     /// While a secret is being replaced, write both, one a line: each request is then signed with each.
     #[serde(default)]
@@ -177,6 +182,7 @@ impl fmt::Debug for WebhookConfig {
         f.debug_struct("WebhookConfig")
             .field("url", &url)
             .field("types", &self.types)
+            .field("format", &self.format)
             .field("secret_file", &self.secret_file)
             .field("secret_env", &self.secret_env)
             .field("headers", &headers)
@@ -199,6 +205,7 @@ impl WebhookConfig {
         Self {
             url: url.into(),
             types: default_types(),
+            format: RecordFormat::default(),
             secret_file: None,
             secret_env: None,
             headers: BTreeMap::new(),
@@ -330,6 +337,9 @@ impl Configured for WebhookConfig {
         if self.types.is_empty() {
             return Err(SinkError::config("types", "name at least one kind of record, such as [\"status\", \"gap\"]"));
         }
+        if self.format == RecordFormat::Kit && !self.types.contains(&Kind::Detections) {
+            return Err(SinkError::config("types", "records of `kit` are detections: write [\"detections\"]"));
+        }
         if self.secret_env.is_some() && self.secret_file.is_some() {
             return Err(SinkError::config("secret_file", "use either this or `secret_env`, not both"));
         }
@@ -375,7 +385,8 @@ impl Configured for WebhookConfig {
         let clock = std::sync::Arc::clone(&context.clock);
         let webhook = Webhook::start(name, self, Secrets { target, keys, headers, certificates }, clock)?;
         let only = self.only();
-        let options = CourierOptions { name, spool: &self.spool, key_by: KeyBy::Stream, only, dead_letters, context };
+        let (only, format, key_by) = (self.format.kinds().or(only), self.format, KeyBy::Stream);
+        let options = CourierOptions { name, spool: &self.spool, key_by, only, format, dead_letters, context };
         Ok(Box::new(Courier::open(webhook, options)?))
     }
 }

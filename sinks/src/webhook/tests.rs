@@ -56,6 +56,8 @@ fn validation() {
     check(json!({ "batch_events": 0 }), Err("`batch_events`: 1 to 1000"));
     check(json!({ "batch_events": 1001 }), Err("`batch_events`: 1 to 1000"));
     check(json!({ "timeout_ms": 0 }), Err("`timeout_ms`: 1 to 300000"));
+    check(json!({ "format": "kit" }), Err("`types`"));
+    check(json!({ "format": "kit", "types": ["detections"] }), Ok(()));
     check(json!({ "retry": { "max_ms": 0 } }), Err("`retry.max_ms`"));
     check(json!({ "retry": { "first_ms": 700, "max_ms": 600 } }), Err("`retry.first_ms`"));
     check(json!({ "spool": { "max_bytes": 1 } }), Err("`spool.max_bytes`"));
