@@ -2,10 +2,12 @@
 # The image of one worker: Debian 12, GStreamer, ONNX Runtime, the program and nothing to build with.
 #   docker build -t eyewitness .
 #   docker run --rm eyewitness doctor
+# Debian packages come as they are on the day, with their security updates; what else is fetched is pinned.
 # It runs as 10001, with a root that may be read-only: it writes to /var/lib/eyewitness and /tmp alone.
 ARG RUST_VERSION=1.95
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
+# hadolint ignore=DL3008
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
     apt-get update && apt-get install -y --no-install-recommends \
     build-essential clang libclang-dev cmake pkg-config libssl-dev libzstd-dev zlib1g-dev \
@@ -30,6 +32,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 FROM debian:bookworm-slim AS onnxruntime
 ARG ORT_VERSION=1.31.1
 SHELL ["/bin/bash", "-eu", "-o", "pipefail", "-c"]
+# hadolint ignore=DL3008
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
     apt-get update && apt-get install -y --no-install-recommends ca-certificates python3-pip unzip
 WORKDIR /ort
@@ -55,6 +58,7 @@ LABEL org.opencontainers.image.title="eyewitness" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # GStreamer's sources, parsers and decoders, no window system and no tools; TLS for its HTTP and for RTSP.
+# hadolint ignore=DL3008
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
     apt-get update && apt-get install -y --no-install-recommends \
     ca-certificates glib-networking gstreamer1.0-libav gstreamer1.0-plugins-bad gstreamer1.0-plugins-base \
@@ -71,7 +75,7 @@ ENV GST_REGISTRY=/usr/local/share/eyewitness/gstreamer-registry.bin \
     GST_REGISTRY_FORK=no \
     ORT_DYLIB_PATH=/usr/local/lib/onnxruntime/libonnxruntime.so.${ORT_VERSION} \
     EYEWITNESS_MODELS=/var/lib/eyewitness/models
-RUN mkdir -p /usr/local/share/eyewitness && cd /tmp && eyewitness doctor && chmod 0644 "$GST_REGISTRY"
+RUN mkdir -p /usr/local/share/eyewitness && eyewitness doctor && chmod 0644 "$GST_REGISTRY"
 ENV GST_REGISTRY_UPDATE=no
 USER 10001:10001
 WORKDIR /var/lib/eyewitness

@@ -19,7 +19,7 @@ help: ## this list
 setup: ## packages, Rust and ONNX Runtime
 	@scripts/setup.sh run
 
-setup-test: ## the same, and what the tests need: Kafka, kcat, two speech models
+setup-test: ## the same, and what the tests need: Kafka, kcat, two speech models, helm
 	@scripts/setup.sh test
 
 model: setup ## fetch and make a speech model that is not part of the program: NAME=whisper-base
@@ -64,8 +64,9 @@ lint: setup-lint ## rustfmt, clippy, cargo-deny, typos, stale generated docs
 fmt: ## format the code
 	@cargo fmt --all
 
-docs: build ## write docs/ref anew from the configuration and wire types
+docs: build ## write docs/ref anew from the configuration and wire types, and the chart's README (with helm-docs, where it is)
 	@$(BIN) schema --write docs/ref
+	@if command -v helm-docs >/dev/null; then helm-docs --chart-search-root charts/eyewitness --sort-values-order file --log-level error; fi
 
 release: setup ## an optimised binary for packaging
 	@cargo build --locked --release

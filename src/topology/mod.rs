@@ -95,8 +95,9 @@ pub enum Running {
 impl House {
     /// A house without outputs: its models can be loaded before any of them is opened.
     pub fn new(models: ModelSettings, clock: Arc<dyn Clock>) -> Self {
-        let models = Models::new(models, Arc::clone(&clock));
-        Self { residents: Arc::new(Residents::new(models, clock)), sinks: Vec::new(), feed: None }
+        let roster = Arc::new(Roster::new(Arc::clone(&clock)));
+        let models = Models::new(models, Arc::clone(&roster), Arc::clone(&clock));
+        Self { residents: Arc::new(Residents::new(models, roster, clock)), sinks: Vec::new(), feed: None }
     }
 
     /// Streams under a lease publish nothing while this is closed. Once, before the first stream is attached.

@@ -21,6 +21,7 @@ use base::{
 };
 use ingest::{Mode, StartAt, Stream, StreamOptions};
 use parking_lot::{Condvar, Mutex};
+use sinks::delivery::Progress;
 
 use super::{
     Running,
@@ -89,9 +90,9 @@ pub(super) struct Residents {
 }
 
 impl Residents {
-    pub(super) fn new(models: Models, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(models: Models, roster: Arc<Roster>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            roster: Arc::new(Roster::new(Arc::clone(&clock))),
+            roster,
             clock,
             models: Mutex::new(models),
             fence: OnceLock::new(),

@@ -17,7 +17,7 @@ pub(super) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/eyew
 pub(super) const KUBERNETES: [&str; 2] = ["1.27.1", "1.37.0"];
 
 /// What the set-up fetched: `make setup-test`.
-fn cache() -> PathBuf {
+pub(super) fn cache() -> PathBuf {
     let var = |name| std::env::var_os(name).map(PathBuf::from);
     var("EYEWITNESS_CACHE").unwrap_or_else(|| {
         var("XDG_CACHE_HOME").unwrap_or_else(|| var("HOME").unwrap().join(".cache")).join("eyewitness")
@@ -113,6 +113,17 @@ pub(super) fn name(object: &Value) -> &str {
 /// Runs `check.py`; gives what it prints.
 #[track_caller]
 pub(super) fn check(args: &[&str], input: &str) -> String {
+    let done = run_check(args, input);
+    assert!(done.status.success(), "{}", done.stderr);
+    done.stdout
+}
+
+/// Runs `check.py`; gives what it finds wrong.
+pub(super) fn complaints(args: &[&str], input: &str) -> String {
+    run_check(args, input).stderr
+}
+
+fn run_check(args: &[&str], input: &str) -> Done {
     let mut child = Command::new(cache().join("test-venv/bin/python"))
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/helm/check.py"))
         .args(args)
@@ -122,7 +133,5 @@ pub(super) fn check(args: &[&str], input: &str) -> String {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let done = Done::from(child.wait_with_output().unwrap());
-    assert!(done.status.success(), "{}", done.stderr);
-    done.stdout
+    Done::from(child.wait_with_output().unwrap())
 }

@@ -253,3 +253,27 @@ fn the_schema_is_closed() {
     walk(&schema, "");
     assert!(schema["properties"].as_object().unwrap().len() > 40);
 }
+
+#[test]
+fn the_checks_can_fail() {
+    let yaml = |text: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{ name: x }}\nspec: {text}\n");
+    let monitor = |text: &str| {
+        let head = "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata: { name: x }\nspec: ";
+        format!("{head}{text}\n")
+    };
+    let check = |text: String, expected: Option<&str>| {
+        let said = super::chart::complaints(&["objects", "1.37.0"], &text);
+        match expected {
+            None => assert_eq!(said, ""),
+            Some(part) => assert!(said.contains(part), "`{part}` is missing in: {said}"),
+        }
+    };
+    check(yaml("{ ports: [{ port: 80 }] }"), None);
+    check(yaml("{ ports: [{ port: eighty }] }"), Some("eighty"));
+    check(yaml("{ prots: [] }"), Some("prots"));
+    check(yaml("{ type: ClusterIP, type: NodePort }"), Some("twice"));
+    check(monitor("{ selector: {}, endpoints: [{ port: http }] }"), None);
+    check(monitor("{ selector: {}, endpoints: [{ prt: http }] }"), Some("prt"));
+    check(monitor("{ endpoints: [] }"), Some("selector"));
+    assert!(super::chart::complaints(&["promql"], r#"["sum(rate(a[5m])"]"#).contains("sum(rate"));
+}

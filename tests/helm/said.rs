@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::chart::{CHART, Rendered, check, tool};
+use super::chart::{CHART, Rendered, cache, check, tool};
 use crate::harness::{Done, Process, Scene, wait_for};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -166,6 +166,13 @@ fn the_pod_of_helm_test_finds_a_real_service_well() {
         "{}",
         done.stdout
     );
+}
+
+#[test]
+fn the_dockerfile_is_clean() {
+    let mut hadolint = Command::new(cache().join("test-venv/bin/hadolint"));
+    let done = Done::from(hadolint.args(["--no-color", "Dockerfile"]).current_dir(ROOT).output().unwrap());
+    assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
 }
 
 #[test]
