@@ -60,6 +60,10 @@ pub struct Stored {
     /// Revision at which the URL was last changed: how far a run of an earlier one has come says nothing about this one.
     #[serde(default)]
     pub url_since: u64,
+    /// The greatest epoch, of other leases than its own, when the stream was attached: an earlier stream of this name may have
+    /// been run under it, and this one must be run under a greater one.
+    #[serde(default)]
+    pub after: u64,
     /// The stream has moved to this lease; what is written here only says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<u32>,

@@ -101,7 +101,7 @@ mod tests {
     fn one_text_of_several_holds() {
         let stored = |revision: u64, moved_to: Option<u32>| {
             let attachment = serde_json::from_str(r#"{"url":"test://"}"#).expect("good");
-            Stored { attachment, origin: Origin::Api, revision, url_since: 1, moved_to }
+            Stored { attachment, origin: Origin::Api, revision, url_since: 1, after: 0, moved_to }
         };
         let check = |texts: &[(u32, u64, Option<u32>)], expected: Option<(u32, u64)>| {
             for turn in 0..texts.len() {

@@ -10,7 +10,7 @@ use super::{Action, Keeper, wishes::Errand};
 /// lease is claimed once more.
 const BEFORE_CLAIMING_AGAIN: Duration = Duration::from_secs(2);
 /// Between tries to claim where the plane failed, or the claim was not great enough.
-const BETWEEN_CLAIMS: Duration = Duration::from_secs(1);
+const BETWEEN_CLAIMS: Duration = Duration::from_millis(250);
 
 /// One lease, as this worker sees it.
 #[derive(Default)]
@@ -80,6 +80,12 @@ impl Keeper {
 
     pub(super) fn granted_leases(&self) -> Vec<u32> {
         (0..self.me.n_leases).filter(|lease| self.is_granted(*lease)).collect()
+    }
+
+    /// Of all claims of other leases.
+    pub(super) fn greatest_epoch(&self, but: u32) -> u64 {
+        let others = self.leases.iter().enumerate().filter(|(lease, _)| *lease != but as usize);
+        others.filter_map(|(_, lease)| lease.newest.as_ref()).map(|claim| claim.epoch).max().unwrap_or(0)
     }
 
     pub(super) fn read_claim(&mut self, lease: u32, worker: String, epoch: u64) {

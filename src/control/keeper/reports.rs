@@ -95,16 +95,15 @@ impl Keeper {
     /// How a stream is that runs here.
     pub(super) fn report(&self, run: &Run) -> Report {
         let reading = run.reading.as_ref();
-        let (state, detail) = match (&run.phase, reading) {
-            (Phase::Over { state, detail }, _) => (state.as_str(), detail.clone()),
-            (_, None) => ("starting", None),
-            (_, Some(reading)) => (reading.state.map_or("connecting", |s| s.as_str()), reading.detail.clone()),
+        let detail = match &run.phase {
+            Phase::Over { detail, .. } => detail.clone(),
+            _ => reading.and_then(|reading| reading.detail.clone()),
         };
         let mut report = Report {
             worker: self.me.worker.clone(),
             epoch: run.epoch.unwrap_or(0),
             revision: run.revision,
-            state: state.to_owned(),
+            state: run.state().to_owned(),
             detail,
             at_ms: millis(self.now.wall),
             ..Report::default()
@@ -137,13 +136,14 @@ impl Keeper {
                 continue;
             }
             let every = if run.handing_since.is_some() { REPORT_HANDING_OVER } else { REPORT_EVERY };
+            if let Some(told) = &run.told {
+                let is_news = told.report.state != run.state() && told.is_written;
+                if !is_news && now.saturating_sub(told.at) < every {
+                    continue;
+                }
+            }
             let report = self.report(run);
-            let is_due = run.told.as_ref().is_none_or(|told| {
-                let is_news = told.report.state != report.state && told.is_written;
-                let is_other = !told.is_written || !is_same(&told.report, &report);
-                is_news || (now.saturating_sub(told.at) >= every && is_other)
-            });
-            if is_due {
+            if run.told.as_ref().is_none_or(|told| !told.is_written || !is_same(&told.report, &report)) {
                 due.push((name.clone(), report));
             }
         }

@@ -126,6 +126,15 @@ impl Run {
         self.reading.as_ref().is_some_and(|reading| reading.state == Some(state))
     }
 
+    /// In the word of reports.
+    pub(super) fn state(&self) -> &'static str {
+        match (&self.phase, &self.reading) {
+            (Phase::Over { state, .. }, _) => state.as_str(),
+            (_, None) => "starting",
+            (_, Some(reading)) => reading.state.map_or("connecting", StreamState::as_str),
+        }
+    }
+
     pub(super) fn has_played(&self) -> bool {
         self.reading.as_ref().is_some_and(|reading| reading.session.is_some())
     }
@@ -308,7 +317,8 @@ impl Keeper {
         let reported = self.reports.get(name).map_or(0, |report| report.epoch);
         let claimed = |other: u32| self.leases.get(other as usize)?.newest.as_ref().map(|claim| claim.epoch);
         let elsewhere = self.book.entry(name).into_iter().flat_map(|entry| entry.leases());
-        elsewhere.filter(|other| *other != lease).filter_map(claimed).fold(reported, u64::max)
+        let attached_after = self.book.place(name).map_or(0, |(_, stored)| stored.after);
+        elsewhere.filter(|other| *other != lease).filter_map(claimed).fold(reported.max(attached_after), u64::max)
     }
 
     fn settle_starts(&mut self) {

@@ -113,7 +113,14 @@ impl Keeper {
         let lease = self.lease_for(attachment.weight);
         // Greater than whatever is left of an earlier stream of this name.
         let revision = self.book.entry(name).map_or(0, |entry| entry.revision()) + 1;
-        let stored = Stored { attachment, origin, revision, url_since: revision, moved_to: None };
+        let stored = Stored {
+            attachment,
+            origin,
+            revision,
+            url_since: revision,
+            after: self.greatest_epoch(lease),
+            moved_to: None,
+        };
         self.write(id, name, lease, Some(stored), Granted { created: true, changed: true, revision });
     }
 
@@ -130,7 +137,7 @@ impl Keeper {
         }
         let revision = stored.revision + 1;
         let url_since = if stored.attachment.url == attachment.url { stored.url_since } else { revision };
-        let stored = Stored { attachment, origin: stored.origin, revision, url_since, moved_to: None };
+        let stored = Stored { attachment, revision, url_since, ..stored };
         self.write(id, name, lease, Some(stored), Granted { created: false, changed: true, revision });
     }
 

@@ -214,7 +214,7 @@ impl Client {
         {
             match &item {
                 News::Granted { leases } => self.believes.extend(leases),
-                News::Revoked { leases, .. } => leases.iter().for_each(|lease| drop(self.believes.remove(lease))),
+                News::Revoked { leases, .. } => self.believes.retain(|lease| !leases.contains(lease)),
                 _ => {}
             }
             news.push(item);
