@@ -79,7 +79,9 @@ fn stay(shared: &Arc<Shared>, consumer: &BaseConsumer<Member>) {
             has_left = true;
             consumer.unsubscribe();
         }
-        let Some(Err(error)) = consumer.poll(POLL) else { continue };
+        let polled = consumer.poll(POLL);
+        wake(consumer);
+        let Some(Err(error)) = polled else { continue };
         let group = &shared.config.group;
         let problem = match error.rdkafka_error_code() {
             Some(Code::Fatal) => return,
@@ -98,6 +100,12 @@ fn stay(shared: &Arc<Shared>, consumer: &BaseConsumer<Member>) {
         };
         shared.trouble(Finder::Group, Some(problem));
     }
+}
+
+/// The client's own thread sleeps for up to a second when it is asked nothing, and looks only then whether a heartbeat is
+/// due, or what else is to be done.
+fn wake(consumer: &BaseConsumer<Member>) {
+    let _asked = consumer.assignment();
 }
 
 /// What the group tells this member.

@@ -38,6 +38,9 @@ pub(super) struct View {
     known: HashMap<(i32, String), u64>,
     /// Number of the present reading: after an outage that Kafka did not survive whole, one begins anew.
     reading: u64,
+    /// Where it begins. By its number the first record is found a second sooner than by asking for the first one there is;
+    /// that is asked for when the number is gone.
+    begin: Offset,
     was_read: bool,
 }
 
@@ -52,7 +55,7 @@ enum End {
 
 impl View {
     pub(super) fn new(shared: Arc<Shared>, topic: Topic) -> Self {
-        Self { shared, topic, known: HashMap::new(), reading: 0, was_read: false }
+        Self { shared, topic, known: HashMap::new(), reading: 0, begin: Offset::Offset(0), was_read: false }
     }
 
     pub(super) fn run(mut self) {
@@ -96,7 +99,7 @@ impl View {
         let name = self.shared.topic(self.topic);
         let mut all = TopicPartitionList::with_capacity(n_partitions);
         for partition in (0..n_partitions).filter_map(|partition| i32::try_from(partition).ok()) {
-            all.add_partition_offset(&name, partition, Offset::Beginning).map_err(|error| error.to_string())?;
+            all.add_partition_offset(&name, partition, self.begin).map_err(|error| error.to_string())?;
         }
         consumer.assign(&all).map_err(|error| error.to_string())?;
         Ok(consumer)
@@ -144,7 +147,10 @@ impl View {
                     return End::Missing;
                 }
                 Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
-                    tracing::warn!(topic, "records that were next are gone from the topic; it is read anew");
+                    if self.was_read {
+                        tracing::warn!(topic, "records that were next are gone from the topic; it is read anew");
+                    }
+                    self.begin = Offset::Beginning;
                     return End::Again;
                 }
                 Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => {
