@@ -86,53 +86,27 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let types: Vec<&str> = args.types.iter().map(|kind| kind.plural()).collect();
     let types = types.join(",");
     let (lines, printed) = queue::queue("tail", MOST_LINES, WhenFull::Block);
-    let mut followed: BTreeMap<String, Followed> = BTreeMap::new();
-    let mut was_told = false;
+    let mut crowd = Crowd { remote: remote.clone(), types, json: args.json, lines, followed: BTreeMap::new() };
+    let clock = SystemClock::new();
     let mut out = std::io::stdout();
+    let mut n_told = 0;
     loop {
-        followed.retain(|name, one| !one.thread.is_finished() || found.iter().any(|stream| stream.name == *name));
-        for stream in &found {
-            let earlier = followed.get(&stream.name);
-            if earlier.is_some_and(|one| !one.thread.is_finished()) || followed.len() >= MOST_STREAMS {
-                continue;
-            }
-            let last_id = earlier.map(|one| Arc::clone(&one.last_id)).unwrap_or_default();
-            let follower = Follower {
-                remote: remote.clone(),
-                name: stream.name.clone(),
-                types: types.clone(),
-                json: args.json,
-                last_id: Arc::clone(&last_id),
-                lines: lines.clone(),
-            };
-            let thread =
-                thread::Builder::new().name("tail".into()).spawn(move || follower.run()).context("a thread")?;
-            followed.insert(stream.name.clone(), Followed { thread, last_id });
+        crowd.follow(&found)?;
+        if found.len() > MOST_STREAMS.max(n_told) {
+            n_told = found.len();
+            say_err(&format!("{n_told} streams fit; {MOST_STREAMS} are followed: narrow it with --stream"));
         }
-        if found.len() > MOST_STREAMS && !was_told {
-            say_err(&format!(
-                "{} streams fit; the first {MOST_STREAMS} are followed: narrow it with --stream",
-                found.len()
-            ));
-            was_told = true;
-        }
-        match printed.recv_timeout(LOOK_AGAIN) {
-            Received::Item(line) => {
-                let line: String = line;
-                // A reader that has gone away ends it, as with any other command in a pipe.
-                if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-                    return Ok(ExitCode::SUCCESS);
-                }
-                continue;
+        let until = clock.monotonic() + LOOK_AGAIN;
+        while let Some(left) = until.checked_sub(clock.monotonic()).filter(|left| !left.is_zero()) {
+            // A reader that has gone away ends it, as with any other command in a pipe.
+            if let Received::Item(line) = printed.recv_timeout(left)
+                && writeln!(out, "{line}").and_then(|()| out.flush()).is_err()
+            {
+                return Ok(ExitCode::SUCCESS);
             }
-            Received::TimedOut => {}
-            Received::Closed => return Ok(ExitCode::SUCCESS),
         }
         match streams::list(&remote, &wanted) {
-            Ok(now) => {
-                found = now;
-                was_told = was_told && found.len() > MOST_STREAMS;
-            }
+            Ok(now) => found = now,
             Err(trouble @ (Trouble::Unreachable { .. } | Trouble::Failed { .. })) => {
                 if !found.is_empty() {
                     say_err(&format!("{trouble}; waiting for it"));
@@ -141,6 +115,42 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
             Err(trouble) => return told(trouble),
         }
+    }
+}
+
+/// The streams that are followed.
+struct Crowd {
+    remote: Remote,
+    types: String,
+    json: bool,
+    lines: Sender<String>,
+    followed: BTreeMap<String, Followed>,
+}
+
+impl Crowd {
+    /// Follows those that are not followed yet, and those again whose feed has ended meanwhile, from where it ended.
+    fn follow(&mut self, found: &[streams::Shown]) -> anyhow::Result<()> {
+        self.followed.retain(|name, one| !one.thread.is_finished() || found.iter().any(|stream| stream.name == *name));
+        for stream in found {
+            let earlier = self.followed.get(&stream.name);
+            let is_followed = earlier.is_some_and(|one| !one.thread.is_finished());
+            if is_followed || (earlier.is_none() && self.followed.len() >= MOST_STREAMS) {
+                continue;
+            }
+            let last_id = earlier.map(|one| Arc::clone(&one.last_id)).unwrap_or_default();
+            let follower = Follower {
+                remote: self.remote.clone(),
+                name: stream.name.clone(),
+                types: self.types.clone(),
+                json: self.json,
+                last_id: Arc::clone(&last_id),
+                lines: self.lines.clone(),
+            };
+            let thread =
+                thread::Builder::new().name("tail".into()).spawn(move || follower.run()).context("a thread")?;
+            self.followed.insert(stream.name.clone(), Followed { thread, last_id });
+        }
+        Ok(())
     }
 }
 

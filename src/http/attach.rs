@@ -1,7 +1,7 @@
 //! Attaching, changing and detaching: `PUT`, `PATCH` and `DELETE` of `/v1/streams/{name}`. A wish is checked here, and then
 //! handed to the keeper; the answer comes when it is written down for good.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Path, RawQuery, Request, State},
@@ -43,7 +43,7 @@ pub(super) async fn attach(
     let begun = begin(&service, &name, query.as_deref(), request.headers())?;
     let attachment: Attachment = body::read(request).await?;
     begun.condition.check(&service, &name)?;
-    validate(&service, &name, &attachment)?;
+    let attachment = validate(&service, &name, attachment).await?;
     let wish = Wish::Put { name: name.clone(), attachment: Box::new(attachment) };
     let granted = ask(&begun.desk, wish).await?;
     let status = if granted.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -67,7 +67,7 @@ pub(super) async fn tags(
                 None => attachment.tags.remove(tag),
             };
         }
-        validate(&service, &name, &attachment)?;
+        validate(&service, &name, attachment).await?;
     }
     let granted = ask(&begun.desk, Wish::Tags { name: name.clone(), tags }).await?;
     shown(&service, &name, StatusCode::OK, granted.revision).await
@@ -106,8 +106,14 @@ fn begin(service: &Service, name: &str, query: Option<&str>, headers: &HeaderMap
     Ok(Begun { desk, condition: Condition::read(headers)? })
 }
 
-fn validate(service: &Service, name: &str, attachment: &Attachment) -> Result<(), Refusal> {
-    (service.control.validate)(name, attachment).map_err(|reasons| {
+/// Checks what is wished, on a thread that may wait.
+async fn validate(service: &Service, name: &str, attachment: Attachment) -> Result<Attachment, Refusal> {
+    let (validate, of) = (Arc::clone(&service.control.validate), name.to_owned());
+    let checked = tokio::task::spawn_blocking(move || validate(&of, &attachment).map(|()| attachment));
+    let checked = checked
+        .await
+        .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the check broke down; this is a bug"))?;
+    checked.map_err(|reasons| {
         let message = format!("stream `{name}` cannot be attached: {}", reasons.join("; "));
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message).and("reasons", reasons)
     })

@@ -11,11 +11,13 @@ use crate::{
     control::{
         attachment::Attachment,
         desk::{Board, Desk},
+        resolver::Resolver,
+        selectors::DEFAULT_PROFILE,
     },
 };
 
-/// Checks a stream's name and attachment before anybody is asked; every reason why it can never be run. Called on the
-/// service's threads: must be quick.
+/// Checks a stream's name and attachment before anybody is asked; every reason why it can never be run. Called on a thread
+/// that may wait a little: secrets are files.
 pub type Validate = Arc<dyn Fn(&str, &Attachment) -> Result<(), Vec<String>> + Send + Sync>;
 
 /// The profiles as they are now. Called on the service's threads: must be quick.
@@ -48,6 +50,29 @@ impl Default for Control {
     }
 }
 
+impl Control {
+    /// With the keeper's board and desk, where there are any; attachments mean what the resolver says.
+    pub fn new(
+        board: Arc<Board>,
+        desk: Option<Desk>,
+        resolver: &Arc<Resolver>,
+        prober: Option<Arc<dyn Prober>>,
+    ) -> Self {
+        let (checks, lists) = (Arc::clone(resolver), Arc::clone(resolver));
+        Self {
+            board,
+            desk,
+            validate: Arc::new(move |name, attachment| checks.resolve(name, attachment).map(|_| ())),
+            profiles: Arc::new(move || {
+                let mut profiles = lists.settings().profiles.clone();
+                profiles.entry(DEFAULT_PROFILE.to_owned()).or_default();
+                profiles.iter().map(|(name, profile)| ProfileShown::new(name, profile)).collect()
+            }),
+            prober,
+        }
+    }
+}
+
 /// A profile, as it is listed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProfileShown {
@@ -63,12 +88,14 @@ pub struct ProfileShown {
 
 impl ProfileShown {
     /// What of a profile is listed.
-    pub fn new(name: &str, profile: &ProfileConfig, select: serde_json::Value) -> Self {
+    pub fn new(name: &str, profile: &ProfileConfig) -> Self {
+        let select = Some(&profile.select).filter(|select| !select.is_empty());
         Self {
             name: name.to_owned(),
             detect: profile.detector().map(str::to_owned),
             transcribe: profile.transcriber().map(str::to_owned),
-            select,
+            // Selectors are plain data: that they cannot be written does not come.
+            select: serde_json::to_value(select).unwrap_or_default(),
         }
     }
 }

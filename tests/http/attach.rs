@@ -224,7 +224,8 @@ fn profiles_and_workers_are_listed() {
     assert_eq!(profiles["profiles"][0]["transcribe"], Value::Null);
     assert_eq!(profiles["profiles"][0]["n_streams"], 0);
     assert_eq!(profiles["profiles"][1]["n_streams"], 1);
-    assert_eq!(profiles["profiles"][1]["select"][0]["tags"][0]["key"], "Location");
+    assert_eq!(profiles["profiles"][1]["select"]["tags"][0]["key"], "Location");
+    assert_eq!(profiles["profiles"][0]["select"], Value::Null);
     let workers = served.ask("/v1/workers", &[]).json();
     assert_eq!(workers["trouble"], "the store cannot be reached: broker down");
     assert_eq!(workers["attachable"], true);

@@ -29,11 +29,9 @@ pub(crate) fn control(prober: Option<Arc<dyn Prober>>) -> Control {
     thread::Builder::new().name("keeper".into()).spawn(move || keep(&keeper, &requests)).unwrap();
     board.worker("w-1", Some(worker(true, None)));
     board.worker("w-2", Some(worker(false, Some("http://worker-2.lan:8642"))));
-    let select = serde_json::json!([{ "tags": [{ "key": "Location", "values": ["Front"] }] }]);
-    let profiles = vec![
-        ProfileShown::new("default", &ProfileConfig::default(), serde_json::Value::Null),
-        ProfileShown::new("people", &ProfileConfig::default(), select),
-    ];
+    let select = serde_json::json!({ "tags": [{ "key": "Location", "values": ["Front"] }] });
+    let people = ProfileConfig { select: serde_json::from_value(select).unwrap(), ..ProfileConfig::default() };
+    let profiles = vec![ProfileShown::new("default", &ProfileConfig::default()), ProfileShown::new("people", &people)];
     Control {
         desk: Some(Desk::new(wishes, Arc::clone(&board))),
         board,
