@@ -129,7 +129,7 @@ impl MediaConsumer for Listener {
         let status = |state, source| Body::Status(Status { state, detail: None, source });
         let session = SessionId::derived([b"status".as_slice()]);
         match notice {
-            Notice::Playing { session, source } => {
+            Notice::Playing { session, source, .. } => {
                 self.event(&session, Pts::ZERO, status(StreamState::Playing, Some(source)));
             }
             Notice::Ended => {

@@ -248,7 +248,7 @@ fn goes_on_at_the_very_byte_after_a_refused_write() {
 fn what_is_written_has_arrived() {
     let dir = tempfile::tempdir().expect("dir");
     let (clock, progress) = (ManualClock::new(), crate::delivery::Progress::default());
-    let context = BuildContext { clock: clock.clone(), stamp: Stamp::Omitted, progress: Some(progress.clone()) };
+    let context = BuildContext { progress: Some(progress.clone()), ..BuildContext::new(clock.clone(), Stamp::Omitted) };
     let config = FileConfig::new(dir.path().join("e.jsonl"));
     let config = crate::SinkConfig::File(config);
     let mut sink = config.build("file", context).expect("build");
