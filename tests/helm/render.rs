@@ -193,8 +193,8 @@ fn wrong_values_are_refused() {
     // By the schema.
     check(&["replica=3"], &["replica"]);
     check(&["replicas=three"], &["replicas", "integer"]);
-    check(&["kafka.brokers={kafka}"], &["kafka.brokers", "pattern"]);
-    check(&["kafka.brokers={u:hunter2@kafka:9092}"], &["kafka.brokers"]);
+    check(&["kafka.brokers={kafka}"], &["/kafka/brokers/0", "pattern"]);
+    check(&["kafka.brokers={user:secret@kafka:9092}"], &["/kafka/brokers/0"]);
     check(&["kafka.auth.mechanism=GSSAPI"], &["mechanism"]);
     check(&["kafka.auth.password=hunter2"], &["password"]);
     check(&["spool.whenFull=panic"], &["whenFull"]);
@@ -230,7 +230,7 @@ fn wrong_values_are_refused() {
     check(&["terminationGracePeriodSeconds=20"], &["graceSecs 20"]);
     check(&["autoscaling.enabled=true"], &["prometheusAddress"]);
     check(&["autoscaling.enabled=true", "autoscaling.engine=hpa"], &["autoscaling.hpa.metrics"]);
-    check(&["autoscaling.enabled=true", "autoscaling.engine=hpa", "autoscaling.minReplicas=20"], &["minReplicas"]);
+    check(&["autoscaling.enabled=true", "autoscaling.keda.prometheusAddress=http://p:9090", "autoscaling.minReplicas=20"], &["minReplicas"]);
     check(&["autoscaling.enabled=true", "cluster.enabled=false"], &["cluster.enabled"]);
     check(&["profiles=detect = 1"], &["[profiles.NAME]"]);
 }
