@@ -112,7 +112,7 @@ fn resolve<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
 }
 
 /// Of a choice between a table and nothing, or between a table and a list of such: the table.
-fn the_table<'a>(root: &Value, node: &'a Value) -> Option<&'a Value> {
+fn the_table<'a>(root: &'a Value, node: &'a Value) -> Option<&'a Value> {
     let [table, other] = node.get("anyOf").and_then(Value::as_array)?.as_slice() else { return None };
     let is_same = other.get("type").and_then(Value::as_str) == Some("null") || other.get("items") == Some(table);
     Some(resolve(root, table)).filter(|table| is_same && table.get("properties").is_some())
