@@ -13,6 +13,7 @@ pub mod http;
 pub mod latency;
 pub mod logging;
 pub mod metrics;
+pub mod probing;
 pub mod reference;
 pub mod roster;
 pub mod signals;

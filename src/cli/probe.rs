@@ -1,9 +1,11 @@
 //! `eyewitness probe`: tries a URL before it is kept, through a running service, or here.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
+use base::time::SystemClock;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ingest::SourceConfig;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -11,7 +13,15 @@ use super::{
     remote::{At, plain, told},
     say,
 };
-use crate::config::source_url;
+use crate::{
+    config::source_url,
+    control::resolver::{Resolver, Settings},
+    http::control::{ProbeRequest, Prober as _},
+    probing::Probing,
+};
+
+/// A try from here may take so long.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Try a URL: codecs, picture size, rate and one picture, or why it cannot be played; nothing is kept
 #[derive(clap::Args)]
@@ -74,36 +84,38 @@ pub(super) fn run(args: &Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn locally(_url: &str, _log: Option<&str>) -> anyhow::Result<Value> {
-    anyhow::bail!("this version cannot try URLs without a service")
+/// The same as the service does, here.
+fn locally(url: &str, log: Option<&str>) -> anyhow::Result<Value> {
+    crate::logging::init(log.unwrap_or("warn"), false)?;
+    ingest::init()?;
+    let wanted = ProbeRequest { url: url.to_owned(), credentials: None, source: SourceConfig::default() };
+    let prober = Probing::new(Resolver::new(Settings::default()), SystemClock::new());
+    let report = prober.probe(&wanted, PATIENCE)?;
+    Ok(crate::http::probed(&report))
 }
 
-/// A line each for pictures and sound.
+/// A line each for the source, its pictures and its sound.
 fn describe(probe: &Value) {
-    let number = |value: &Value, unit: &str| match (value.as_u64(), value.as_f64()) {
-        (Some(n), _) => format!(", {n} {unit}"),
-        (None, Some(n)) => format!(", {n:.2} {unit}"),
-        (None, None) => String::new(),
+    let text = |value: &Value| value.as_str().map(plain);
+    let count = |value: &Value, unit: &str| value.as_u64().map(|n| format!("{n} {unit}"));
+    let rate = |part: &Value| part["bits_per_second"].as_u64().map(|n| format!("{} kbit/s", n / 1000));
+    let line = |what: &str, parts: Vec<Option<String>>| {
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        say(&format!("{what:<9}{}", if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }));
     };
-    let codec = |part: &Value| plain(part["codec"].as_str().unwrap_or("unknown"));
-    let video = &probe["video"];
-    if video.is_object() {
-        let size = match (video["width"].as_u64(), video["height"].as_u64()) {
-            (Some(width), Some(height)) => format!(", {width}x{height}"),
-            _ => String::new(),
-        };
-        say(&format!("video    {}{size}{}", codec(video), number(&video["fps"], "fps")));
-    } else {
-        say("video    none");
-    }
-    let audio = &probe["audio"];
-    if audio.is_object() {
-        let channels = number(&audio["n_channels"], "channels");
-        say(&format!("audio    {}{}{channels}", codec(audio), number(&audio["sample_rate"], "Hz")));
-    } else {
-        say("audio    none");
-    }
-    if let Some(took) = probe["took_ms"].as_u64() {
-        say(&format!("took     {took} ms"));
+    line("source", vec![text(&probe["protocol"]), text(&probe["container"])]);
+    let codec = |part: &Value| {
+        let profile = text(&part["profile"]).map(|profile| format!(" ({profile})")).unwrap_or_default();
+        text(&part["codec"]).map(|codec| format!("{codec}{profile}"))
+    };
+    let (video, audio) = (&probe["video"], &probe["audio"]);
+    let size = video["width"].as_u64().zip(video["height"].as_u64()).map(|(w, h)| format!("{w}x{h}"));
+    let fps = video["measured_fps"].as_f64().or(video["stated_fps"].as_f64()).map(|fps| format!("{fps:.2} fps"));
+    line("video", vec![codec(video), size, fps, rate(video)]);
+    let (samples, channels) = (count(&audio["sample_rate"], "Hz"), count(&audio["channels"], "channels"));
+    line("audio", vec![codec(audio), samples, channels, rate(audio)]);
+    line("after", vec![count(&probe["first_picture_ms"], "ms")]);
+    if let Some(what) = text(&probe["left_out"]) {
+        say(&format!("left out {what}"));
     }
 }

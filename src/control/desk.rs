@@ -101,6 +101,11 @@ impl Desk {
     pub fn board(&self) -> &Board {
         &self.board
     }
+
+    /// The same, for somebody who outlives this desk.
+    pub fn shared_board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
 }
 
 /// What is attached and how it is, with all workers. Written by the keeper, read by anybody.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ingest::SourceConfig;
+use ingest::{ProbeReport, SourceConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -51,17 +51,13 @@ impl Default for Control {
 }
 
 impl Control {
-    /// With the keeper's board and desk, where there are any; attachments mean what the resolver says.
-    pub fn new(
-        board: Arc<Board>,
-        desk: Option<Desk>,
-        resolver: &Arc<Resolver>,
-        prober: Option<Arc<dyn Prober>>,
-    ) -> Self {
+    /// With the keeper's desk, which takes no wishes where there is no store (`attachable`); attachments mean what the
+    /// resolver says.
+    pub fn new(desk: Desk, attachable: bool, resolver: &Arc<Resolver>, prober: Option<Arc<dyn Prober>>) -> Self {
         let (checks, lists) = (Arc::clone(resolver), Arc::clone(resolver));
         Self {
-            board,
-            desk,
+            board: desk.shared_board(),
+            desk: attachable.then_some(desk),
             validate: Arc::new(move |name, attachment| checks.resolve(name, attachment).map(|_| ())),
             profiles: Arc::new(move || {
                 let mut profiles = lists.settings().profiles.clone();
@@ -121,41 +117,6 @@ pub struct ProbeRequest {
     /// How to connect.
     #[serde(default)]
     pub source: SourceConfig,
-}
-
-/// What a source is.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ProbeReport {
-    /// Its pictures, if it has any.
-    pub video: Option<ProbedVideo>,
-    /// Its sound, if it has any.
-    pub audio: Option<ProbedAudio>,
-    /// From the first try to connect to the first media.
-    pub took: Duration,
-    /// A picture of it: JPEG.
-    pub snapshot: Option<Vec<u8>>,
-}
-
-/// Pictures of a source.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ProbedVideo {
-    /// Codec, in words.
-    pub codec: String,
-    /// Width and height, pixels.
-    pub size: Option<(u32, u32)>,
-    /// Pictures a second, as the source says or as they came.
-    pub fps: Option<f64>,
-}
-
-/// Sound of a source.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ProbedAudio {
-    /// Codec, in words.
-    pub codec: String,
-    /// Samples a second.
-    pub sample_rate: Option<u32>,
-    /// Channels.
-    pub n_channels: Option<u32>,
 }
 
 /// Why a source cannot be played, in words that say what to do and hold no secret.

@@ -42,6 +42,7 @@ pub use self::{
     error::HttpError,
     house::{HouseView, MOST_AHEAD, SpeechInput, SpeechOutput, SpeechPort, SpeechRefused, SpeechRequest},
     openapi::{Route, Verb},
+    probe::describe as probed,
     server::{HttpServer, serve},
 };
 use self::{control::Control, error::Refusal, guard::Guard};

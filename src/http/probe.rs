@@ -9,11 +9,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde_json::{Value, json};
+use ingest::ProbeReport;
+use serde_json::Value;
 
 use super::{
     Shared, body,
-    control::{ProbeReport, ProbeRequest},
+    control::ProbeRequest,
     error::{Refusal, json as answer},
     params::Params,
 };
@@ -52,7 +53,7 @@ pub(super) async fn probe(
         .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the probe broke down; this is a bug"))?
         .map_err(|failed| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, base::redact::scrub_urls(&failed.0)))?;
     match report.snapshot {
-        Some(picture) if wants_picture => Ok(([(header::CONTENT_TYPE, JPEG)], picture).into_response()),
+        Some(picture) if wants_picture => Ok(([(header::CONTENT_TYPE, JPEG)], picture.jpeg).into_response()),
         None if wants_picture => {
             Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "the source has no picture; ask for `application/json`"))
         }
@@ -66,15 +67,10 @@ fn wants_picture(request: &Request) -> bool {
 }
 
 /// As JSON, the picture within as a data URL (RFC 2397).
-pub(crate) fn describe(report: &ProbeReport) -> Value {
-    let video = report.video.as_ref().map(
-        |v| json!({ "codec": v.codec, "width": v.size.map(|s| s.0), "height": v.size.map(|s| s.1), "fps": v.fps }),
-    );
-    let audio = report
-        .audio
-        .as_ref()
-        .map(|a| json!({ "codec": a.codec, "sample_rate": a.sample_rate, "n_channels": a.n_channels }));
-    let snapshot = report.snapshot.as_ref().map(|jpeg| format!("data:{JPEG};base64,{}", BASE64_STANDARD.encode(jpeg)));
-    let took = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
-    json!({ "video": video, "audio": audio, "took_ms": took, "snapshot": snapshot })
+pub fn describe(report: &ProbeReport) -> Value {
+    let picture = report.snapshot.as_ref().map(|s| format!("data:{JPEG};base64,{}", BASE64_STANDARD.encode(&s.jpeg)));
+    // Plain data: that it cannot be written does not come.
+    let mut json = serde_json::to_value(report).unwrap_or_default();
+    json["snapshot"] = picture.into();
+    json
 }

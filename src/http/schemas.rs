@@ -1,5 +1,6 @@
 //! Schemas of what is attached, for the OpenAPI document. Requests are those of the types that read them.
 
+use ingest::ProbeReport;
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value, json};
 
@@ -130,18 +131,8 @@ fn worker() -> Value {
 }
 
 fn probe() -> Value {
-    json!({
-        "type": "object",
-        "required": ["video", "audio", "took_ms", "snapshot"],
-        "properties": {
-            "video": { "type": ["object", "null"],
-                       "properties": { "codec": { "type": "string" }, "width": { "type": ["integer", "null"] },
-                                       "height": { "type": ["integer", "null"] }, "fps": { "type": ["number", "null"] } } },
-            "audio": { "type": ["object", "null"],
-                       "properties": { "codec": { "type": "string" }, "sample_rate": { "type": ["integer", "null"] },
-                                       "n_channels": { "type": ["integer", "null"] } } },
-            "took_ms": { "type": "integer", "description": "From the first try to connect to the first media." },
-            "snapshot": { "type": ["string", "null"], "description": "A JPEG as a data URL." },
-        },
-    })
+    let mut schema = request::<ProbeReport>("Probe");
+    schema["properties"]["snapshot"] =
+        json!({ "type": ["string", "null"], "description": "The first whole picture: a JPEG as a data URL." });
+    schema
 }

@@ -97,8 +97,13 @@ fn a_url_is_tried_through_the_service() {
     let served = Served::controlled("{}", control(Some(Arc::new(Pretender::default()))));
     let scene = Scene::new();
     let done = run(&scene, &served, &["probe", "rtsp://192.0.2.10/1", "--snapshot", "yard.jpg"]).expect(0);
-    let said =
-        ["video    H.264, 768x576, 10.00 fps", "audio    AAC, 48000 Hz, 2 channels", "took     312 ms", "yard.jpg"];
+    let said = [
+        "source   rtsp",
+        "video    h264 (high), 768x576, 9.98 fps, 800 kbit/s",
+        "audio    aac, 48000 Hz, 2 channels",
+        "after    312 ms",
+        "yard.jpg",
+    ];
     for part in said {
         assert!(done.stdout.contains(part), "`{part}` is missing in:\n{}", done.stdout);
     }

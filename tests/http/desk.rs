@@ -19,6 +19,7 @@ use eyewitness::{
     },
     http::control::{Control, ProbeFailed, ProbeReport, ProbeRequest, ProbedAudio, ProbedVideo, Prober, ProfileShown},
 };
+use ingest::{ProbeReport, ProbedAudio, ProbedVideo, Snapshot};
 use parking_lot::{Condvar, Mutex};
 
 /// What the services of these tests are plugged into.
@@ -182,10 +183,32 @@ impl Prober for Pretender {
             return Err(ProbeFailed(format!("{}: connection refused", wanted.url)));
         }
         Ok(ProbeReport {
-            video: Some(ProbedVideo { codec: "H.264".into(), size: Some((768, 576)), fps: Some(10.0) }),
-            audio: Some(ProbedAudio { codec: "AAC".into(), sample_rate: Some(48_000), n_channels: Some(2) }),
-            took: Duration::from_millis(312),
-            snapshot: (!wanted.url.contains("deaf")).then(|| PICTURE.to_vec()),
+            protocol: "rtsp".into(),
+            container: None,
+            video: Some(ProbedVideo {
+                codec: "h264".into(),
+                profile: Some("high".into()),
+                width: Some(768),
+                height: Some(576),
+                stated_fps: Some(10.0),
+                measured_fps: Some(9.98),
+                bits_per_second: Some(800_000),
+            }),
+            audio: Some(ProbedAudio {
+                codec: "aac".into(),
+                channels: Some(2),
+                sample_rate: Some(48_000),
+                bits_per_second: None,
+            }),
+            first_picture_ms: Some(312),
+            clock: Some("arrival".into()),
+            resumable: false,
+            left_out: None,
+            snapshot: (!wanted.url.contains("deaf")).then(|| Snapshot {
+                width: 768,
+                height: 576,
+                jpeg: PICTURE.to_vec(),
+            }),
         })
     }
 }
