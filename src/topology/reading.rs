@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Resident {
-    pub(super) fn read(&self, name: &StreamName, progress: &Progress) -> StreamReading {
+    pub(super) fn read(&mut self, name: &StreamName, progress: &Progress) -> StreamReading {
         let earlier = self.earlier.as_ref().map(Reached::from);
         let (standing, analysis) = match &self.phase {
             Phase::Loading | Phase::GivenUp => {
@@ -26,10 +26,11 @@ impl Resident {
             Phase::Leaving(analysis) => (analysis.standing(), Some(analysis)),
         };
         let Standing { state, detail, reached, resumable } = standing;
-        // Of this run once something of it has arrived; until then where it was to begin.
+        // Of this run once something of it has arrived; until then where it was to begin. A new session of it goes on in the
+        // same time, and takes nothing back before something of it has arrived.
         let arrived = progress.of(name).filter(|(session, _)| reached.as_ref().is_some_and(|r| r.session == *session));
-        let begun_at = self.earlier.as_ref().and_then(|earlier| earlier.position);
-        let position = resumable.then(|| arrived.map(|(_, pts)| pts).or(begun_at)).flatten();
+        let arrived = arrived.map(|(_, pts)| pts);
+        self.position = resumable.then_some(arrived.or(self.position)).flatten();
         let figures = analysis.map(|analysis| analysis.figures()).unwrap_or_default();
         StreamReading {
             name: name.clone(),
@@ -40,7 +41,7 @@ impl Resident {
             pts: reached.as_ref().map(|reached| reached.pts).unwrap_or_default(),
             analysed_at: reached.as_ref().map(|reached| reached.at),
             session: reached.map(|reached| reached.session),
-            position,
+            position: self.position,
             figures,
         }
     }

@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context as _;
 use base::{
     media::{StreamInfo, StreamName},
-    time::Clock,
+    time::{Clock, Pts},
     trace::Tracer,
 };
 use ingest::{Mode, StartAt, Stream, StreamOptions};
@@ -54,6 +54,8 @@ pub(super) struct Resident {
     /// What an earlier run left: holds for as long as this one has no account of its own.
     pub(super) earlier: Option<Earlier>,
     pub(super) phase: Phase,
+    /// Of a source that can be resumed: up to where it has arrived, as far as is known.
+    pub(super) position: Option<Pts>,
 }
 
 pub(super) enum Phase {
@@ -144,7 +146,8 @@ impl Residents {
         anyhow::ensure!(!self.closing.load(Relaxed), "the service is stopping");
         let mut streams = self.streams.lock();
         anyhow::ensure!(!streams.contains_key(name), "stream `{name}` is there already, or not yet gone");
-        let resident = Resident { epoch, earlier, phase: Phase::Loading };
+        let position = earlier.as_ref().and_then(|earlier| earlier.position);
+        let resident = Resident { epoch, earlier, phase: Phase::Loading, position };
         streams.insert(name.clone(), resident);
         Ok(())
     }

@@ -22,6 +22,6 @@ impl Stage for HouseStage {
     fn readings(&mut self) -> Vec<StreamReading> {
         self.0.let_go_of_idle_models();
         let progress = &self.0.progress;
-        self.0.streams.lock().iter().map(|(name, resident)| resident.read(name, progress)).collect()
+        self.0.streams.lock().iter_mut().map(|(name, resident)| resident.read(name, progress)).collect()
     }
 }
