@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 use sinks::SinkProbe;
 
 use crate::{
-    control::fence::Fence,
+    control::{fence::Fence, report::Figures},
     http::HouseView,
     metrics::Scrape,
     stream::{Analysis, Outcome},
@@ -100,6 +100,10 @@ impl HouseView for Roster {
 
     fn speech_lag(&self, stream: &str) -> Option<Duration> {
         self.streams.read().get(stream)?.hearing().map(|reading| reading.lag)
+    }
+
+    fn figures(&self, stream: &str) -> Option<Figures> {
+        self.streams.read().get(stream).map(|analysis| analysis.figures())
     }
 
     fn scrape(&self, out: &mut Scrape) {

@@ -7,6 +7,7 @@
 mod broker;
 mod chaos;
 mod commands;
+mod cycles;
 mod endpoint;
 mod examples;
 mod harness;

@@ -158,7 +158,13 @@ impl Console {
                 let seen = watched.look(event, detections, self.interval)?;
                 (event.pts, seen.text(self.paint))
             }
-            Body::Status(status) => (event.pts, status_text(status, self.paint)),
+            Body::Status(status) => {
+                if matches!(status.state, StreamState::Stopped | StreamState::Ended | StreamState::Failed) {
+                    // It may never come back, and there may be many like it.
+                    self.streams.remove(&name);
+                }
+                (event.pts, status_text(status, self.paint))
+            }
             Body::Gap(gap) => (event.pts, gap_text(gap, self.paint)),
             Body::Transcript(transcript) if self.speech == Speech::Transcripts => {
                 (transcript.start, transcript_text(transcript)?)

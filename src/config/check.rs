@@ -88,6 +88,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         problems.push(Problem::at(places.named(&["traces"], &e.to_string()), format!("traces: {e}")));
     }
     problems.extend(check_sinks(text, &places, &sinks));
+    problems.extend(unknown_sinks(&places, &profiles, &sinks));
     if !problems.is_empty() {
         return Err(Problems::new(origin, text, problems));
     }
@@ -252,6 +253,26 @@ fn check_endpoint(places: &Places<'_>, name: &str, profile: &ProfileConfig) -> V
         problems.push(Problem::at(places.named(&["profiles", name], &cause), format!("profile `{name}`: {cause}")));
     }
     problems
+}
+
+/// Sinks that a profile names and that are not there.
+fn unknown_sinks(
+    places: &Places<'_>,
+    profiles: &BTreeMap<String, ProfileConfig>,
+    sinks: &BTreeMap<String, SinkConfig>,
+) -> Vec<Problem> {
+    let by_default = default_sinks(FileConfig::new("eyewitness-out/events.jsonl"));
+    let known = || if sinks.is_empty() { by_default.keys() } else { sinks.keys() }.map(String::as_str);
+    let of_profile = |(name, profile): (&String, &ProfileConfig)| {
+        let unknown = profile.sinks.iter().filter(|sink| !known().any(|known| known == *sink));
+        let problem = |sink: &String| {
+            let place = places.of(["profiles", name, "sinks"]);
+            let problem = Problem::at(place, format!("profile `{name}`: `sinks`: no sink is called `{sink}`"));
+            problem.with_suggestion(sink, known())
+        };
+        unknown.map(problem).collect::<Vec<_>>()
+    };
+    profiles.iter().flat_map(of_profile).collect()
 }
 
 pub(super) fn check_sinks(text: &str, places: &Places<'_>, sinks: &BTreeMap<String, SinkConfig>) -> Vec<Problem> {

@@ -79,6 +79,12 @@ fn every_mistake_is_refused_with_line_key_and_suggestion() {
     check("[streams.'a b']\nurl = 'test://'", 1, &["no stream name"]);
     check("[profiles.default]\nsampling = { fps = 0 }", 2, &["fps"]);
     check("[profiles.default]\nsampling = { fsp = 1 }", 2, &["fsp", "did you mean `fps`"]);
+    check(
+        "[profiles.p]\ntrack = true\nsinks = ['kafak']\n[sinks.kafka]\ntype = 'console'",
+        3,
+        &["profile `p`", "no sink is called `kafak`", "did you mean `kafka`"],
+    );
+    check("[profiles.p]\nsinks = ['file', 'consol']", 2, &["did you mean `console`"]);
     check("[sinks.k]\ntype = 'kafak'\nbrokers = 'x'", 2, &["kafak", "did you mean `kafka`"]);
     check("[sinks.f]\ntype = 'file'\npth = 'x'", 3, &["pth", "did you mean `path`"]);
     check("[streams.a]\nurl = 'rtsp://u:hunter2@x/'\n[service]\ngrace_secs = 'ten'", 4, &["grace_secs"]);

@@ -1,13 +1,14 @@
 //! What a stream has come to: its life, its counts, and how far it was analysed. Written on whichever thread it happens,
 //! read on any; locks are held for moments only.
 
+use std::{sync::Arc, time::Duration};
+
 use base::{
     event::{Body, Event, Gap, StreamState},
     media::{GapReason, SessionId, SourceDescription, StreamInfo},
     time::{Pts, Timestamp},
 };
 use parking_lot::Mutex;
-use std::{sync::Arc, time::Duration};
 
 use crate::{control::stage::Earlier, latency::Latency};
 
@@ -44,6 +45,12 @@ pub struct Reached {
     pub pts: Pts,
     /// When that was done, by the wall clock.
     pub at: Timestamp,
+}
+
+impl From<&Earlier> for Reached {
+    fn from(earlier: &Earlier) -> Self {
+        Self { session: earlier.session.clone(), pts: earlier.pts, at: earlier.analysed_at }
+    }
 }
 
 pub(super) struct Life {
@@ -91,7 +98,9 @@ pub(super) fn gap_since(earlier: &Earlier, info: &Arc<StreamInfo>, now: Timestam
     let away = Duration::try_from(now.duration_since(earlier.analysed_at)).ok().filter(|away| *away > WITHOUT_GAP)?;
     let secs = away.as_secs_f64();
     let (reason, detail) = match earlier.released {
-        false => (GapReason::WorkerLost, format!("the worker that had the stream was lost; taken over after {secs:.1} s")),
+        false => {
+            (GapReason::WorkerLost, format!("the worker that had the stream was lost; taken over after {secs:.1} s"))
+        }
         true => (GapReason::WorkerStopped, format!("the stream was let go of, and nobody had it for {secs:.1} s")),
     };
     let (from, to) = (earlier.pts, Pts::from_nanos(earlier.pts.nanos().saturating_add(away.as_nanos() as u64)));

@@ -8,6 +8,7 @@ pub mod eyes;
 mod hearing;
 pub mod holdup;
 pub mod order;
+mod pace;
 mod sight;
 
 use std::sync::Arc;
@@ -15,9 +16,7 @@ use std::sync::Arc;
 use base::{
     event::{Body, Event, Gap, Status, StreamState},
     ledger::{DropReason, Ledger},
-    media::{
-        AudioChunk, Frame, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo,
-    },
+    media::{AudioChunk, Frame, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo},
     time::{Clock, Pts},
     trace::Tracer,
 };
@@ -41,10 +40,11 @@ use self::{
     hearing::Hearing,
     holdup::{State, Watch},
     order::Outlet,
+    pace::Pace,
     sight::Sight,
 };
 use crate::{
-    control::{fence::Fence, stage::Earlier},
+    control::{fence::Fence, report::Figures, stage::Earlier},
     hls::HlsStore,
     topology::Fanout,
 };
@@ -106,6 +106,7 @@ pub struct Analysis {
     players: Option<Arc<HlsStore>>,
     /// While it is closed, pictures are not looked at.
     fence: Option<Arc<Fence>>,
+    pace: Mutex<Pace>,
     clock: Arc<dyn Clock>,
     /// What the results have added up to.
     pub findings: Arc<Findings>,
@@ -197,6 +198,7 @@ impl Analysis {
             life,
             players: options.players,
             fence,
+            pace: Mutex::default(),
             clock: options.clock,
             findings,
         }))
@@ -221,15 +223,28 @@ impl Analysis {
     pub fn standing(&self) -> Standing {
         let life = self.life.lock();
         let (state, detail) = life.state.clone().map_or((None, None), |(state, detail)| (Some(state), detail));
-        let before = |earlier: &Earlier| Reached {
-            session: earlier.session.clone(),
-            pts: earlier.pts,
-            at: earlier.analysed_at,
-        };
-        let earlier = life.earlier.as_ref().map(before);
+        let earlier = life.earlier.as_ref().map(Reached::from);
         let resumable = life.resumable.unwrap_or(true);
         drop(life);
         Standing { state, detail, resumable, reached: self.findings.counts.lock().reached.clone().or(earlier) }
+    }
+
+    /// Its counters, for people. Rates are over the last seconds in which somebody asked for them.
+    pub fn figures(&self) -> Figures {
+        let ledger = self.ledger.read();
+        let dropped = |reason: DropReason| {
+            let n = ledger.dropped(reason);
+            (n > 0).then(|| (reason.as_str().to_owned(), n))
+        };
+        Figures {
+            fps: self.pace.lock().rate(self.clock.monotonic(), ledger.n_inferred),
+            latency_ms: self.findings.latency.quantile_ms(0.5),
+            speech_lag_ms: self.hearing().map(|ear| u64::try_from(ear.lag.as_millis()).unwrap_or(u64::MAX)),
+            n_decoded: ledger.n_decoded,
+            n_inferred: ledger.n_inferred,
+            n_dropped: DropReason::ALL.into_iter().filter_map(dropped).collect(),
+            n_gaps: self.findings.counts.lock().n_gaps,
+        }
     }
 
     /// After ingest has been joined: infers what is pending, publishes the end, lets go of the model and the sinks.

@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context as _;
 use base::{
     media::{StreamInfo, StreamName},
-    time::Clock,
+    time::{Clock, Pts},
     trace::Tracer,
 };
 use ingest::{Mode, StartAt, Stream, StreamOptions};
@@ -27,7 +27,6 @@ use super::{
     Running,
     fanout::Outputs,
     models::{Models, ProfileModels, Stay},
-    reading::Pace,
 };
 use crate::{
     config::CheckedStream,
@@ -52,10 +51,11 @@ pub(super) struct Attached {
 /// A name that is taken.
 pub(super) struct Resident {
     pub(super) epoch: Option<u64>,
-    /// What an earlier run left, for as long as this one has no account of its own.
+    /// What an earlier run left: holds for as long as this one has no account of its own.
     pub(super) earlier: Option<Earlier>,
     pub(super) phase: Phase,
-    pub(super) pace: Pace,
+    /// Of a source that can be resumed: up to where it has arrived, as far as is known.
+    pub(super) position: Option<Pts>,
 }
 
 pub(super) enum Phase {
@@ -146,7 +146,8 @@ impl Residents {
         anyhow::ensure!(!self.closing.load(Relaxed), "the service is stopping");
         let mut streams = self.streams.lock();
         anyhow::ensure!(!streams.contains_key(name), "stream `{name}` is there already, or not yet gone");
-        let resident = Resident { epoch, earlier, phase: Phase::Loading, pace: Pace::default() };
+        let position = earlier.as_ref().and_then(|earlier| earlier.position);
+        let resident = Resident { epoch, earlier, phase: Phase::Loading, position };
         streams.insert(name.clone(), resident);
         Ok(())
     }
@@ -237,7 +238,6 @@ impl Residents {
         match streams.get_mut(name) {
             Some(resident) if matches!(resident.phase, Phase::Loading) => {
                 resident.phase = Phase::Running(attached);
-                resident.earlier = None;
             }
             _ => {
                 drop(streams);

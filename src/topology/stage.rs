@@ -21,7 +21,7 @@ impl Stage for HouseStage {
 
     fn readings(&mut self) -> Vec<StreamReading> {
         self.0.let_go_of_idle_models();
-        let now = self.0.clock.monotonic();
-        self.0.streams.lock().iter_mut().map(|(name, resident)| resident.read(name, now, &self.0.progress)).collect()
+        let progress = &self.0.progress;
+        self.0.streams.lock().iter_mut().map(|(name, resident)| resident.read(name, progress)).collect()
     }
 }
