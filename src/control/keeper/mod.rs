@@ -372,6 +372,7 @@ impl Keeper {
             Leaving::Stopping(until) if all_gone || now >= until => Leaving::Closing(now + LAST_WORDS),
             Leaving::Closing(until) if self.errands.is_empty() || now >= until => {
                 if self.announced.take().is_none() {
+                    self.refuse_all();
                     Leaving::Done
                 } else {
                     let id = self.me.worker.clone();
