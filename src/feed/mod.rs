@@ -3,9 +3,9 @@
 //! Filled like a sink: one queue (oldest dropped) and one thread, `feed`. Each stream has a [`Tape`] of bounded length.
 //! Must never wait for a reader, and never grow with their number or their slowness. Detections are not kept here.
 
+mod entrance;
 #[cfg(test)]
 pub(crate) mod samples;
-mod entrance;
 mod tape;
 #[cfg(test)]
 mod tests;

@@ -91,7 +91,9 @@ pub(super) fn gap_since(earlier: &Earlier, info: &Arc<StreamInfo>, now: Timestam
     let away = Duration::try_from(now.duration_since(earlier.analysed_at)).ok().filter(|away| *away > WITHOUT_GAP)?;
     let secs = away.as_secs_f64();
     let (reason, detail) = match earlier.released {
-        false => (GapReason::WorkerLost, format!("the worker that had the stream was lost; taken over after {secs:.1} s")),
+        false => {
+            (GapReason::WorkerLost, format!("the worker that had the stream was lost; taken over after {secs:.1} s"))
+        }
         true => (GapReason::WorkerStopped, format!("the stream was let go of, and nobody had it for {secs:.1} s")),
     };
     let (from, to) = (earlier.pts, Pts::from_nanos(earlier.pts.nanos().saturating_add(away.as_nanos() as u64)));

@@ -15,9 +15,7 @@ use std::sync::Arc;
 use base::{
     event::{Body, Event, Gap, Status, StreamState},
     ledger::{DropReason, Ledger},
-    media::{
-        AudioChunk, Frame, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo,
-    },
+    media::{AudioChunk, Frame, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo},
     time::{Clock, Pts},
     trace::Tracer,
 };
@@ -221,11 +219,8 @@ impl Analysis {
     pub fn standing(&self) -> Standing {
         let life = self.life.lock();
         let (state, detail) = life.state.clone().map_or((None, None), |(state, detail)| (Some(state), detail));
-        let before = |earlier: &Earlier| Reached {
-            session: earlier.session.clone(),
-            pts: earlier.pts,
-            at: earlier.analysed_at,
-        };
+        let before =
+            |earlier: &Earlier| Reached { session: earlier.session.clone(), pts: earlier.pts, at: earlier.analysed_at };
         let earlier = life.earlier.as_ref().map(before);
         let resumable = life.resumable.unwrap_or(true);
         drop(life);

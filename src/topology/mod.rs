@@ -30,16 +30,16 @@ use base::{
 use ingest::SegmentOptions;
 use sinks::{BuildContext, SinkConfig, SinkHandle, SinkReport, Stamp};
 
-pub use self::{
-    fanout::Fanout,
-    models::{ModelSettings, ProfileModels},
-    stage::HouseStage,
-};
 use self::{
     closing::while_sinks_take,
     fanout::Outputs,
     models::{Models, Stay},
     residents::Residents,
+};
+pub use self::{
+    fanout::Fanout,
+    models::{ModelSettings, ProfileModels},
+    stage::HouseStage,
 };
 use crate::{
     config::{CheckedStream, ProfileConfig},
