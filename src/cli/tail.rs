@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use base::queue::{self, Received, Sender, Sent, WhenFull};
+use base::{
+    queue::{self, Received, Sender, Sent, WhenFull},
+    time::SystemClock,
+};
 use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::Value;

@@ -23,8 +23,10 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// A text that does not hold is left so long, so that everybody has seen what does; one that leads nowhere longer.
 const STAYS: Duration = Duration::from_secs(5);
 const LEADS_NOWHERE: Duration = Duration::from_secs(30);
-/// A worker that has been silent for so long is forgotten, and so is a report of a stream that nobody has attached.
+/// A worker that has been silent for so long is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+/// A report of a stream that nobody has attached is forgotten after so long.
+const UNATTACHED: Duration = Duration::from_secs(20);
 
 /// The state of the duties.
 #[derive(Default)]
@@ -79,7 +81,7 @@ impl Keeper {
             return;
         }
         let now = self.now.mono;
-        let is_first = self.leases.first().is_some_and(|lease| lease.epoch().is_some());
+        let is_first = self.leads();
         if now.saturating_sub(self.duties.tidied_at) >= TIDY_EVERY {
             self.duties.tidied_at = now;
             self.tidy_texts();
@@ -203,7 +205,7 @@ impl Keeper {
         self.duties.idle_reports.retain(|name, _| idle.contains(name));
         for name in idle {
             let since = *self.duties.idle_reports.entry(name.clone()).or_insert(now);
-            if now.saturating_sub(since) >= FORGOTTEN {
+            if now.saturating_sub(since) >= UNATTACHED {
                 self.duties.idle_reports.remove(&name);
                 self.forget_report(&name);
             }

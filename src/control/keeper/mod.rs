@@ -254,9 +254,22 @@ impl Keeper {
         std::mem::take(&mut self.out)
     }
 
+    /// See [`Resolve::generation`].
+    fn generation(&self) -> u64 {
+        self.resolver.generation()
+    }
+
     /// There is more to do at once: the next step should not wait.
     pub fn is_busy(&self) -> bool {
         self.is_busy
+    }
+
+    /// It has lease 0, and knows all that is attached: it does what one worker does for all.
+    pub fn leads(&self) -> bool {
+        self.caught_up
+            && !self.is_held()
+            && self.leaving.is_none()
+            && self.leases.first().is_some_and(|l| l.epoch().is_some())
     }
 
     /// All streams of the configuration have ended or failed.
@@ -341,7 +354,7 @@ impl Keeper {
             self.profile_of(name);
             self.show(name);
         }
-        for run in self.runs.values_mut().filter(|run| run.lease.is_some()) {
+        for run in self.runs.values_mut() {
             run.is_stale = true;
         }
     }
@@ -372,6 +385,7 @@ impl Keeper {
             Leaving::Stopping(until) if all_gone || now >= until => Leaving::Closing(now + LAST_WORDS),
             Leaving::Closing(until) if self.errands.is_empty() || now >= until => {
                 if self.announced.take().is_none() {
+                    self.refuse_all();
                     Leaving::Done
                 } else {
                     let id = self.me.worker.clone();

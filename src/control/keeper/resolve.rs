@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use super::FixedStream;
 use crate::{config::CheckedStream, control::attachment::Attachment};
 
 /// Finds out what an attachment means here and now.
@@ -14,6 +15,16 @@ pub trait Resolve: Send {
     /// # Errors
     /// Why it cannot be run here (no such profile, no such secret, a URL that no source takes), in words.
     fn resolve(&self, name: &str, attachment: &Attachment) -> Result<CheckedStream, String>;
+
+    /// A stream of the configuration file as it is to be run now; none where that cannot have changed.
+    fn fixed(&self, _name: &str) -> Option<FixedStream> {
+        None
+    }
+
+    /// Grows whenever something may mean something else than before.
+    fn generation(&self) -> u64 {
+        0
+    }
 }
 
 /// Tells whether two streams are the same to run: equal for equal URLs (with user and password), profiles, tags and ways to

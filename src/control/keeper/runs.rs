@@ -44,6 +44,10 @@ pub(super) struct Run {
     pub(super) handing_since: Option<Duration>,
     /// Profiles or secrets have changed since it was resolved.
     pub(super) is_stale: bool,
+    /// The revision that was resolved last, whatever came of it.
+    resolved: u64,
+    /// It has come so far as to play.
+    has_played: bool,
     /// What an earlier run left.
     pub(super) earlier: Option<Report>,
     /// What was told last.
@@ -75,7 +79,7 @@ pub(super) enum Phase {
 pub(super) struct Fixed {
     pub(super) profile: String,
     pub(super) attachment: Attachment,
-    /// Until it is started, once.
+    /// Until it is started.
     stream: Option<CheckedStream>,
 }
 
@@ -103,6 +107,8 @@ impl Run {
             is_overtaken: false,
             handing_since: None,
             is_stale: false,
+            resolved: 0,
+            has_played: false,
             earlier: None,
             told: None,
             is_posting: false,
@@ -135,8 +141,9 @@ impl Run {
         }
     }
 
-    pub(super) fn has_played(&self) -> bool {
-        self.reading.as_ref().is_some_and(|reading| reading.session.is_some())
+    fn read(&mut self, reading: StreamReading) {
+        self.has_played |= matches!(reading.state, Some(StreamState::Playing | StreamState::Ended));
+        self.reading = Some(reading);
     }
 }
 
@@ -156,9 +163,9 @@ impl Keeper {
             match (&mut run.phase, reading) {
                 (Phase::Running { is_seen }, Some(reading)) => {
                     *is_seen = true;
-                    run.reading = Some(reading);
+                    run.read(reading);
                 }
-                (Phase::Stopping, Some(reading)) => run.reading = Some(reading),
+                (Phase::Stopping, Some(reading)) => run.read(reading),
                 (Phase::Stopping, None) => gone.push(name.clone()),
                 (Phase::Running { is_seen: true }, None) => {
                     let last = run.reading.as_ref();
@@ -244,8 +251,7 @@ impl Keeper {
         }
         let is_over = matches!(run.phase, Phase::Over { .. });
         let Some(own_lease) = run.lease else {
-            // Nobody takes over what the configuration gives to this process.
-            return if self.leaving.is_some() && !is_over { Verdict::Stop } else { Verdict::Stay };
+            return self.verdict_fixed(name);
         };
         if matches!(self.leaving, Some(leaving) if !matches!(leaving, Leaving::HandingOver(_))) {
             return Verdict::Stop;
@@ -268,6 +274,24 @@ impl Keeper {
         }
     }
 
+    /// Of a stream of the configuration file. Nobody takes over what that gives to this process.
+    fn verdict_fixed(&mut self, name: &str) -> Verdict {
+        let Some(run) = self.runs.get_mut(name) else { return Verdict::Stay };
+        if self.leaving.is_some() {
+            return if run.is_on_stage() { Verdict::Stop } else { Verdict::Stay };
+        }
+        if !std::mem::take(&mut run.is_stale) {
+            return Verdict::Stay;
+        }
+        match (self.resolver.fixed(name), self.fixed.get_mut(name)) {
+            (Some(again), Some(fixed)) if fingerprint(&again.stream) != run.print => {
+                *fixed = Fixed::new(again);
+                Verdict::Stop
+            }
+            _ => Verdict::Stay,
+        }
+    }
+
     /// Of a stream that lies in a lease of ours.
     fn verdict_here(&mut self, name: &str, lease: u32) -> Verdict {
         let wanted = self.wanted_epoch(name, lease);
@@ -284,16 +308,24 @@ impl Keeper {
             }
             return if has_one { Verdict::Stop } else { Verdict::Stay };
         }
-        if stored.revision == run.revision && !run.is_stale {
+        if stored.revision == run.resolved && !run.is_stale {
             return Verdict::Stay;
         }
         run.is_stale = false;
-        let print = self.resolver.resolve(name, &stored.attachment).map(|stream| fingerprint(&stream));
-        if print.as_ref().is_ok_and(|print| *print == run.print) && !run.has_failed() {
-            run.revision = stored.revision;
-            return Verdict::Stay;
+        run.resolved = stored.revision;
+        match self.resolver.resolve(name, &stored.attachment) {
+            _ if run.has_failed() => Verdict::Stop,
+            Ok(stream) if fingerprint(&stream) != run.print => Verdict::Stop,
+            Ok(_) => {
+                run.revision = stored.revision;
+                Verdict::Stay
+            }
+            // Its secret may be on its way: what runs goes on as it does.
+            Err(detail) => {
+                tracing::error!(stream = name, "goes on as it was, since what is wished cannot be run: {detail}");
+                Verdict::Stay
+            }
         }
-        Verdict::Stop
     }
 
     /// Of a stream that is somebody else's now: it goes on until that one has it.
@@ -323,7 +355,8 @@ impl Keeper {
 
     fn settle_starts(&mut self) {
         let mut n_left = STARTS;
-        let names: Vec<String> = self.fixed.iter().filter(|(_, f)| !f.is_started()).map(|(n, _)| n.clone()).collect();
+        let is_to_start = |(name, fixed): &(&String, &Fixed)| !fixed.is_started() && !self.runs.contains_key(*name);
+        let names: Vec<String> = self.fixed.iter().filter(is_to_start).map(|(name, _)| name.clone()).collect();
         for name in names {
             if n_left == 0 {
                 self.is_busy = true;
@@ -362,7 +395,9 @@ impl Keeper {
 
     fn start_fixed(&mut self, name: &str) {
         let Some(stream) = self.fixed.get_mut(name).and_then(|fixed| fixed.stream.take()) else { return };
-        self.runs.insert(name.to_owned(), Run::new(stream.name.clone(), None, None));
+        let mut run = Run::new(stream.name.clone(), None, None);
+        run.print = fingerprint(&stream);
+        self.runs.insert(name.to_owned(), run);
         self.out.push(Action::Start(Box::new(Start { stream, epoch: None, earlier: None })));
     }
 
@@ -370,7 +405,7 @@ impl Keeper {
         let Some((_, stored)) = self.book.place(name) else { return };
         let Ok(checked_name) = StreamName::new(name) else { return };
         let mut run = Run::new(checked_name, Some(lease), Some(epoch));
-        run.revision = stored.revision;
+        (run.revision, run.resolved) = (stored.revision, stored.revision);
         // Of a source that had come to its end, or that was another one, nothing is to be gone on from.
         let report = self.reports.get(name).filter(|report| report.state != "ended").cloned();
         run.earlier = report.map(|mut report| {
@@ -400,7 +435,7 @@ impl Keeper {
         let is_newer =
             run.earlier.as_ref().is_none_or(|known| (report.epoch, report.at_ms) > (known.epoch, known.at_ms));
         let is_of_use =
-            report.epoch < own && is_newer && !run.has_played() && run.phase == Phase::Running { is_seen: true };
+            report.epoch < own && is_newer && !run.has_played && run.phase == Phase::Running { is_seen: true };
         if is_of_use && report.state != "ended" {
             let mut report = report.clone();
             report.position_ms = report.position_ms.filter(|_| report.revision >= url_since);

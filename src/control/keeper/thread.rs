@@ -79,9 +79,9 @@ pub struct Control<S> {
 #[derive(Default)]
 struct Orders {
     leave: Mutex<Option<Duration>>,
-    profiles: AtomicBool,
     is_idle: AtomicBool,
     keeps_store: AtomicBool,
+    leads: Arc<AtomicBool>,
 }
 
 impl<S: Stage + 'static> Control<S> {
@@ -101,6 +101,7 @@ impl<S: Stage + 'static> Control<S> {
         let me = Me { worker, capacity, address, version, n_leases, session_timeout };
         let orders = Arc::new(Orders::default());
         orders.keeps_store.store(plane.is_some(), Relaxed);
+        let generation = resolver.generation();
         let mut office = Office {
             keeper: Keeper::new(me, fixed, resolver, Moment { mono: clock.monotonic(), wall: clock.wall() }),
             ticked_at: clock.monotonic(),
@@ -115,6 +116,7 @@ impl<S: Stage + 'static> Control<S> {
             orders: Arc::clone(&orders),
             replies: BTreeMap::new(),
             n_wishes: 0,
+            generation,
         };
         let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
             office.work();
@@ -133,9 +135,9 @@ impl<S: Stage + 'static> Control<S> {
         Arc::clone(&self.fence)
     }
 
-    /// Profiles or secrets have changed: everything is resolved anew, and what has changed by it is started anew.
-    pub fn profiles_changed(&self) {
-        self.orders.profiles.store(true, Relaxed);
+    /// Whether this worker does what one does for all, such as following the watched folder. Kept up to date.
+    pub fn leads(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.orders.leads)
     }
 
     /// Every stream of the configuration has ended or failed.
@@ -173,6 +175,7 @@ struct Office<S> {
     orders: Arc<Orders>,
     replies: BTreeMap<u64, oneshot::Sender<Result<Granted, Refused>>>,
     n_wishes: u64,
+    generation: u64,
     ticked_at: Duration,
     read_at: Option<Duration>,
     woke: bool,
@@ -197,7 +200,9 @@ impl<S: Stage> Office<S> {
                 inputs.insert(0, Input::Woke);
             }
             inputs.extend(news.drain(..).map(Input::News));
-            if self.orders.profiles.swap(false, Relaxed) {
+            let generation = self.keeper.generation();
+            if self.generation != generation {
+                self.generation = generation;
                 inputs.push(Input::Profiles);
             }
             let now = self.clock.monotonic();
@@ -218,6 +223,7 @@ impl<S: Stage> Office<S> {
                 self.act(action, &mut inputs);
             }
             self.orders.is_idle.store(self.keeper.fixed_are_over(), Relaxed);
+            self.orders.leads.store(self.keeper.leads(), Relaxed);
         }
     }
 
