@@ -98,7 +98,7 @@ mod tests {
         let value = |n: usize| parts[n].split('=').nth(1).expect("a value");
         assert!(!text("frameMetaData").is_empty());
         let output = STANDARD.decode(text("sageMakerOutput")).expect("base64");
-        let times = [1, 2].map(|n| value(n).parse().expect("a time"));
+        let times = [1, 2].map(|n| value(n).parse::<i64>().expect("a time"));
         assert!(value(0).bytes().all(|byte| byte.is_ascii_digit()), "{fragment}");
         assert_eq!(value(0), value(3));
         // Another one takes the third word.

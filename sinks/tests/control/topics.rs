@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base::time::SystemClock;
 use serde_json::{Value, json};
-use sinks::control::{ClusterConfig, KafkaPlane, News, Plane as _};
+use sinks::control::{ClusterConfig, KafkaPlane, News, Plane as _, Post};
 
 use crate::{
     BROKER,
@@ -121,4 +121,26 @@ fn a_password_that_is_not_there_is_refused_at_once() {
     .expect("configuration");
     let error = KafkaPlane::open(&config, "a", SystemClock::new()).err().expect("no password").to_string();
     assert!(error.contains("`password_env`: the environment has no variable"), "{error}");
+}
+
+#[test]
+fn a_topic_that_is_deleted_is_made_again_and_what_was_in_it_is_gone() {
+    let mut plane = open(&cluster("deleted"), json!({}));
+    caught_up(&mut plane);
+    let put = |plane: &mut KafkaPlane, name: &str, ticket| {
+        plane.post(ticket, Post::Attachment { lease: 1, name: name.into(), text: Some("1".into()) });
+    };
+    let told = |plane: &mut KafkaPlane, wanted: &str, there: bool| {
+        wait(plane, wanted, |news| match news {
+            News::Attachment { name, text, .. } if name == wanted && text.is_some() == there => Some(()),
+            _ => None,
+        });
+    };
+    put(&mut plane, "yard", 1);
+    told(&mut plane, "yard", true);
+    BROKER.delete_topic("deleted.attachments");
+    told(&mut plane, "yard", false);
+    assert_eq!(BROKER.describe_topic("deleted.attachments").0, 12);
+    put(&mut plane, "gate", 2);
+    told(&mut plane, "gate", true);
 }
