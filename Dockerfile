@@ -57,7 +57,7 @@ LABEL org.opencontainers.image.title="eyewitness" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# GStreamer's sources, parsers and decoders, no window system and no tools; TLS for its HTTP and for RTSP.
+# GStreamer's sources, parsers and decoders without its tools; TLS for its HTTP and for RTSP.
 # hadolint ignore=DL3008
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
     apt-get update && apt-get install -y --no-install-recommends \

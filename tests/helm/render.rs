@@ -119,6 +119,7 @@ fn values_arrive_where_they_belong() {
     check(&config, "/sinks/kafka/password_file", json!("/etc/eyewitness/kafka/pass"));
     check(&config, "/sinks/on-call/secret_env", json!("EYEWITNESS_WEBHOOK_SECRET"));
     check(&config, "/cluster/capacity", json!(12.5));
+    check(&config, "/cluster/replication_factor", json!(3));
     check(&config, "/cluster/properties/ssl.key.location", json!("/etc/eyewitness/kafka-client/tls.key"));
     check(&config, "/attachments/folder", json!("/etc/eyewitness/attachments"));
     check(&config, "/http/token_file", json!("/etc/eyewitness/http/bearer"));
@@ -230,7 +231,10 @@ fn wrong_values_are_refused() {
     check(&["terminationGracePeriodSeconds=20"], &["graceSecs 20"]);
     check(&["autoscaling.enabled=true"], &["prometheusAddress"]);
     check(&["autoscaling.enabled=true", "autoscaling.engine=hpa"], &["autoscaling.hpa.metrics"]);
-    check(&["autoscaling.enabled=true", "autoscaling.keda.prometheusAddress=http://p:9090", "autoscaling.minReplicas=20"], &["minReplicas"]);
+    check(
+        &["autoscaling.enabled=true", "autoscaling.keda.prometheusAddress=http://p:9090", "autoscaling.minReplicas=20"],
+        &["minReplicas"],
+    );
     check(&["autoscaling.enabled=true", "cluster.enabled=false"], &["cluster.enabled"]);
     check(&["profiles=detect = 1"], &["[profiles.NAME]"]);
 }

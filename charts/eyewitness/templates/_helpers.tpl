@@ -110,6 +110,8 @@ app.kubernetes.io/component: worker
 {{- if $values.cluster.enabled -}}
 {{- $group := $values.cluster.group | default $values.kafka.topicPrefix -}}
 {{- $cluster := merge (dict "topic_prefix" $values.kafka.topicPrefix "group" $group "capacity" $values.cluster.capacity "leases" $values.cluster.leases) (deepCopy $kafka) -}}
+{{- with $values.kafka.topics.replication_factor }}{{- $_ := set $cluster "replication_factor" . }}{{- end -}}
+{{- with $values.kafka.topics.create }}{{- $_ := set $cluster "create_topics" . }}{{- end -}}
 {{- $_ := set $made "cluster" $cluster -}}
 {{- $_ := set $made "attachments" (dict "folder" "/etc/eyewitness/attachments" "secrets_folder" "/etc/eyewitness/secrets") -}}
 {{- end -}}
