@@ -11,7 +11,7 @@ pub(super) struct Pace(VecDeque<(Duration, u64)>);
 
 impl Pace {
     /// A second, since the oldest look at it that is not too long ago.
-    fn rate(&mut self, now: Duration, count: u64) -> f64 {
+    pub(super) fn rate(&mut self, now: Duration, count: u64) -> f64 {
         while self.0.len() > 1 && self.0.get(1).is_some_and(|(at, _)| now.saturating_sub(*at) >= RECENT) {
             self.0.pop_front();
         }
