@@ -146,10 +146,10 @@ fn names(file: &toml::Table) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use base::time::{Clock as _, SystemClock};
+    use base::time::SystemClock;
 
     use super::*;
-    use crate::control::attachment::Attachment;
+    use crate::control::{attachment::Attachment, keeper::resolve::fingerprint};
 
     const STREAMS: &str = "[streams.fixed]\nurl = 'test://'\n[streams.other]\nurl = 'test://'\n";
 
@@ -204,6 +204,35 @@ mod tests {
         let settings = scene.resolver.settings();
         assert_eq!(settings.streams["fixed"].profile.classes, ["dog"]);
         assert!(settings.streams["other"].profile.classes.is_empty());
+    }
+
+    #[test]
+    fn only_what_a_stream_runs_on_counts_as_its_change() {
+        let print = |scene: &Scene, attachment: &str| {
+            let attachment: Attachment = toml::from_str(attachment).expect("attachment");
+            fingerprint(
+                &crate::control::keeper::resolve::Resolve::resolve(&scene.resolver, "cam", &attachment).expect("good"),
+            )
+        };
+        let (plain, secret) = ("url = 'test://'", "url = 'rtsp://h/1'\ncredentials = 'cam'");
+        let mut scene = Scene::new("[profiles.a]\nselect = { names = ['cam'] }\n");
+        let before = (print(&scene, plain), print(&scene, secret));
+        let mut after = |text: &str| {
+            scene.write(text);
+            scene.reloader.reload().map_err(|e| e.to_string()).expect("good");
+            (print(&scene, plain), print(&scene, secret))
+        };
+        assert_eq!(after("[profiles.a]\nselect = { names = ['c*'] }\n[profiles.b]\ntrack = false\n"), before);
+        assert_ne!(
+            after(
+                "[profiles.a]\nselect = { names = ['x'] }\ntrack = false\n[profiles.b]\nselect = { names = ['c*'] }\nclasses = ['dog']\n"
+            ),
+            before
+        );
+        assert_eq!(after("[profiles.a]\nselect = { names = ['cam'] }\n"), before);
+        fs::write(scene.dir.path().join("cam/password"), "second").expect("file");
+        assert_eq!(print(&scene, plain), before.0);
+        assert_ne!(print(&scene, secret), before.1);
     }
 
     #[test]
