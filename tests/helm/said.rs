@@ -143,7 +143,7 @@ fn the_pod_of_helm_test_finds_a_real_service_well() {
         let output = process.output();
         let line = output.lines().find(|line| line.contains("the HTTP service listens"))?.to_owned();
         let line: Value = serde_json::from_str(&line).expect("the chart asks for JSON logs");
-        Some(line["fields"]["address"].as_str()?.to_owned())
+        Some(line["address"].as_str()?.to_owned())
     });
     let port = address.rsplit(':').next().unwrap();
     let ask = |token_file: &str| {
