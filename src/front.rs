@@ -41,6 +41,7 @@ impl Front {
         self,
         house: &House,
         mut profiles: impl Iterator<Item = &'a ProfileConfig>,
+        control: Control,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<HttpServer> {
         let mut speech: Option<Arc<dyn SpeechPort>> = None;
@@ -54,7 +55,7 @@ impl Front {
             feed: self.onlookers.feed,
             house: house.roster(),
             speech,
-            control: Control::default(),
+            control,
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),
             extra: players.map(hls::router).unwrap_or_default(),

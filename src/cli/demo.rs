@@ -21,7 +21,7 @@ use crate::{
     config::{self, CheckedStream, ProfileConfig},
     front::{Front, GOODBYE},
     hls::HlsConfig,
-    http::HttpConfig,
+    http::{HttpConfig, control::Control},
     stream::Outcome,
     summary,
     topology::{House, ModelSettings, Running},
@@ -90,7 +90,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let mut house = House::new(ModelSettings::default(), Arc::clone(&clock));
     house.prepare(&stream.profile)?;
     house.connect(&sinks, &running, onlookers, grace)?;
-    let server = front.open(&house, std::iter::once(&stream.profile), &clock)?;
+    let server = front.open(&house, std::iter::once(&stream.profile), Control::default(), &clock)?;
     say(&format!("A real RTSP camera plays the bundled clip at {}", stream.url));
     say(&format!("Attached as `{}`: {} looks at every frame, {} listens.", stream.name, args.detect, args.transcribe));
     say(&format!("Picture and captions, live: http://{}/", server.local_addr()));

@@ -1,22 +1,44 @@
 //! `eyewitness run`: the service.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use base::time::SystemClock;
+use anyhow::Context as _;
+use base::{
+    shutdown::Shutdown,
+    time::{Clock, SystemClock},
+};
+use sinks::control::{ClusterConfig, Embedded, KafkaPlane, Plane};
 
 use super::{EXIT_FAILED, EXIT_REFUSED, EXIT_UNDELIVERED, begin, say_err};
 use crate::{
-    config,
+    config::{self, AttachmentsConfig, Checked},
+    control::{
+        desk::Board,
+        fence::Fence,
+        folder::Folder,
+        keeper::{
+            FixedStream,
+            thread::{Control, ControlOptions, FROZEN, desk},
+        },
+        reload::Reloader,
+        resolver::{Resolver, Settings},
+        selectors::DEFAULT_PROFILE,
+    },
     front::{Front, GOODBYE},
+    http::control::Control as HttpControl,
+    probing::Probing,
     stream::Outcome,
     summary,
     topology::{House, ModelSettings, Running},
+    traces::Traces,
 };
 
 /// Attach every stream of a configuration and run until SIGTERM, or until every source has ended.
 ///
-/// SIGTERM or Ctrl-C stops the sources, infers what is pending and then delivers every event within `service.grace_secs`;
-/// what a spool on disk still holds waits for the next start.
+/// With [attachments], [cluster] or [http] in the configuration, streams are attached and detached while it runs, and it runs
+/// until SIGTERM. SIGTERM or Ctrl-C stops the sources, infers what is pending and then delivers every event within
+/// `service.grace_secs`; what a spool on disk still holds waits for the next start. A worker of a cluster hands its streams
+/// over first.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  eyewitness run --config eyewitness.toml\n\nThe keys of the file: docs/ref/configuration.md"
@@ -36,35 +58,80 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         }
     };
     let shutdown = begin(log.unwrap_or(&config.service.log), config.service.log_json)?;
+    let keeps_store = config.attachments.is_some() || config.cluster.is_some() || config.http.is_some();
     anyhow::ensure!(
-        !config.streams.is_empty(),
-        "{}: no stream is configured; add a [streams.NAME] with its url",
+        keeps_store || !config.streams.is_empty(),
+        "{}: no stream is configured; add a [streams.NAME] with its url, or [http] to attach streams while it runs",
         args.config.display()
     );
-    let running = Running::Live;
     let models = ModelSettings { engine: config.inference.clone(), speech: config.speech.clone() };
     let clock = SystemClock::new();
-    let front = config.http.map(|http| Front::new(http, &config.hls, &clock));
-    let onlookers = front.as_ref().map(Front::onlookers);
     let grace = config.service.grace();
+    let worker = Worker::of(config.cluster.as_ref());
+    let resolver = resolver(&config);
+    let (desk, wishes) = desk();
+    let fence = Fence::new(Arc::clone(&clock), if config.cluster.is_some() { FROZEN } else { Duration::MAX });
+    let plane = if keeps_store { Some(plane(&config, &worker.id, &clock)?) } else { None };
+    let fixed = fixed(&config);
+    let front = config.http.clone().map(|http| Front::new(http, &config.hls, &clock));
+    let onlookers = front.as_ref().map(Front::onlookers);
     let mut house = House::new(models, Arc::clone(&clock));
+    house.put_up_fence(Arc::clone(&fence));
+    let traces = config.traces.as_ref().map(Traces::start).transpose().context("[traces]")?;
+    if let Some(traces) = &traces {
+        house.trace(Arc::clone(traces) as _);
+    }
     // Every model is loaded, and every profile held against its model, before an output is opened or a stream starts.
     for stream in &config.streams {
         house.prepare(&stream.profile).map_err(|e| e.context(format!("stream `{}`", stream.name)))?;
     }
-    house.connect(&config.sinks, &running, onlookers, grace)?;
-    let profiles = config.streams.iter().map(|s| &s.profile);
-    let server = front.map(|front| front.open(&house, profiles, &clock)).transpose()?;
+    house.connect(&config.sinks, &Running::Live, onlookers, grace)?;
+    let profiles = config.streams.iter().map(|s| &s.profile).chain(config.profiles.values());
+    let prober = Arc::new(Probing::new(Arc::clone(&resolver), Arc::clone(&clock)));
+    let shown = HttpControl::new(desk.clone(), keeps_store, &resolver, Some(prober));
+    let server = front.map(|front| front.open(&house, profiles, shown, &clock)).transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.local_addr(), "the HTTP service listens");
     }
-    for stream in config.streams {
-        house.attach(stream, &running)?;
-    }
+    let n_streams = fixed.len();
+    let options = ControlOptions {
+        worker: worker.id,
+        capacity: worker.capacity,
+        session_timeout: worker.session_timeout,
+        address: server.as_ref().map(|server| server.local_addr().to_string()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        fixed,
+        desk: desk.clone(),
+        wishes,
+        fence,
+        clock: Arc::clone(&clock),
+    };
+    let control = Control::start(plane, house.stage(), Box::new(Arc::clone(&resolver)), options)
+        .context("cannot start thread keeper")?;
+    let helpers = helpers(&args, &config, &resolver, &control, &shutdown)?;
     house.settle_in();
-    tracing::info!(n_streams = house.analyses().len(), "running");
-    while !house.finished() && !shutdown.wait_timeout(Duration::from_millis(200)) {}
+    tracing::info!(n_streams, "running");
+    let mut generation = resolver.generation();
+    while !control.finished() && !shutdown.wait_timeout(Duration::from_millis(200)) {
+        let newest = resolver.generation();
+        if newest != std::mem::replace(&mut generation, newest) {
+            control.profiles_changed();
+        }
+    }
+    shutdown.trigger();
+    let has_refused = has_failed(desk.board());
+    house.wind_up();
+    // What is published until then still needs the outputs.
+    let _stage = control.close(grace);
     let (analyses, sinks) = house.close();
+    if let Some(traces) = &traces {
+        traces.close();
+    }
+    for helper in helpers {
+        if helper.join().is_err() {
+            tracing::error!("a thread of the control plane had panicked; this is a bug");
+        }
+    }
     if let Some(server) = server {
         server.stop(GOODBYE);
     }
@@ -72,6 +139,80 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     if !summary::all_delivered(&sinks) {
         return Ok(ExitCode::from(EXIT_UNDELIVERED));
     }
-    let failed = analyses.iter().any(|a| matches!(a.outcome(), Outcome::Failed(_)));
+    let failed = has_refused || analyses.iter().any(|a| matches!(a.outcome(), Outcome::Failed(_)));
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Who this process is to the plane.
+struct Worker {
+    id: String,
+    capacity: f32,
+    session_timeout: Option<Duration>,
+}
+
+impl Worker {
+    fn of(cluster: Option<&ClusterConfig>) -> Self {
+        match cluster {
+            Some(cluster) => Self {
+                id: cluster.worker_id(),
+                capacity: cluster.capacity,
+                session_timeout: Some(cluster.session_timeout()),
+            },
+            None => Self { id: "local".into(), capacity: 1.0, session_timeout: None },
+        }
+    }
+}
+
+fn plane(config: &Checked, worker: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Box<dyn Plane>> {
+    if let Some(cluster) = &config.cluster {
+        let plane = KafkaPlane::open(cluster, worker, Arc::clone(clock)).context("[cluster]")?;
+        return Ok(Box::new(plane));
+    }
+    let store = config.attachments.clone().unwrap_or_else(AttachmentsConfig::default).store;
+    Ok(Box::new(Embedded::open(&store, Arc::clone(clock)).context("the store of attachments")?))
+}
+
+fn resolver(config: &Checked) -> Arc<Resolver> {
+    let streams: BTreeMap<_, _> = config.streams.iter().map(|s| (s.name.to_string(), s.clone())).collect();
+    Resolver::new(Settings { profiles: config.profiles.clone(), secrets: config.secrets.clone(), streams })
+}
+
+/// The streams of the file, each with the name of its profile.
+fn fixed(config: &Checked) -> Vec<FixedStream> {
+    let name_of = |stream: &config::CheckedStream| {
+        let is_it = |(_, profile): &(&String, &config::ProfileConfig)| {
+            config::ProfileConfig { select: Default::default(), ..(*profile).clone() } == stream.profile
+        };
+        config.profiles.iter().find(is_it).map_or(DEFAULT_PROFILE, |(name, _)| name.as_str()).to_owned()
+    };
+    config.streams.iter().map(|stream| FixedStream { profile: name_of(stream), stream: stream.clone() }).collect()
+}
+
+/// Threads that look for changes: of the configuration, of the watched folder.
+fn helpers<S: crate::control::stage::Stage + 'static>(
+    args: &Args,
+    config: &Checked,
+    resolver: &Arc<Resolver>,
+    control: &Control<S>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
+    let reloader = Reloader::new(&args.config, Arc::clone(resolver)).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let mut helpers = vec![reloader.watch(shutdown.clone()).context("cannot start thread reload")?];
+    if let Some(path) = config.attachments.as_ref().and_then(|attachments| attachments.folder.clone()) {
+        let folder = Folder {
+            path,
+            resolver: Arc::clone(resolver),
+            desk: control.desk(),
+            leads: control.leads(),
+            shutdown: shutdown.clone(),
+        };
+        helpers.push(folder.watch().context("cannot start thread folder")?);
+    }
+    Ok(helpers)
+}
+
+fn has_failed(board: &Board) -> bool {
+    use crate::control::attachment::Origin;
+    let has_failed = |report: &crate::control::report::Report| report.state == "failed";
+    board.streams().iter().any(|(_, s)| s.origin == Origin::Config && s.report.as_ref().is_some_and(has_failed))
 }

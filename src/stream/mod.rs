@@ -247,6 +247,14 @@ impl Analysis {
         }
     }
 
+    /// The run before this one has come to here. Says nothing to a run that has played already.
+    pub fn begin_after(&self, earlier: Earlier) {
+        let mut life = self.life.lock();
+        if life.source.is_none() {
+            life.earlier = Some(earlier);
+        }
+    }
+
     /// After ingest has been joined: infers what is pending, publishes the end, lets go of the model and the sinks.
     pub fn close(&self) {
         self.drain();

@@ -133,6 +133,16 @@ impl Residents {
         Ok(())
     }
 
+    /// What the run before a stream's has come to meanwhile.
+    pub(super) fn earlier(&self, name: &StreamName, earlier: Earlier) {
+        let mut streams = self.streams.lock();
+        match streams.get_mut(name) {
+            Some(Resident { phase: Phase::Running(attached), .. }) => attached.analysis.begin_after(earlier),
+            Some(resident) => resident.earlier = Some(earlier),
+            None => {}
+        }
+    }
+
     /// Attaches a stream, loading its models if need be.
     pub(super) fn attach(self: &Arc<Self>, stream: CheckedStream, running: &Running) -> anyhow::Result<()> {
         let name = stream.name.clone();
@@ -237,6 +247,10 @@ impl Residents {
         let mut streams = self.streams.lock();
         match streams.get_mut(name) {
             Some(resident) if matches!(resident.phase, Phase::Loading) => {
+                // It may have gone on while the models were loaded.
+                if let Some(earlier) = resident.earlier.take() {
+                    attached.analysis.begin_after(earlier);
+                }
                 resident.phase = Phase::Running(attached);
             }
             _ => {

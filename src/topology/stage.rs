@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::media::StreamName;
 
 use super::residents::Residents;
-use crate::control::stage::{Stage, Start, StreamReading};
+use crate::control::stage::{Earlier, Stage, Start, StreamReading};
 
 /// Starts and stops streams of a house. Others may exist; the house closes whether or not they are still there.
 pub struct HouseStage(pub(super) Arc<Residents>);
@@ -17,6 +17,10 @@ impl Stage for HouseStage {
 
     fn stop(&mut self, name: &StreamName) {
         self.0.stop(name);
+    }
+
+    fn earlier(&mut self, name: &StreamName, earlier: Earlier) {
+        self.0.earlier(name, earlier);
     }
 
     fn readings(&mut self) -> Vec<StreamReading> {

@@ -44,6 +44,12 @@ impl Book {
         Self { entries: BTreeMap::new(), by_lease: vec![BTreeSet::new(); n_leases as usize] }
     }
 
+    /// There are so many leases; what lies in others is kept.
+    pub(super) fn set_leases(&mut self, n_leases: u32) {
+        let n_leases = self.by_lease.len().max(n_leases as usize);
+        self.by_lease.resize_with(n_leases, BTreeSet::new);
+    }
+
     /// Writes what was read; gives what stood there.
     pub(super) fn write(&mut self, lease: u32, name: &str, stored: Option<Stored>) -> Option<Stored> {
         let in_lease = self.by_lease.get_mut(lease as usize)?;

@@ -82,6 +82,14 @@ impl Keeper {
         (0..self.me.n_leases).filter(|lease| self.is_granted(*lease)).collect()
     }
 
+    /// The plane has found out how many leases there are.
+    pub(super) fn set_leases(&mut self, n_leases: u32) {
+        self.me.n_leases = n_leases;
+        self.book.set_leases(n_leases);
+        let n_known = self.leases.len().max(n_leases as usize);
+        self.leases.resize_with(n_known, Lease::default);
+    }
+
     /// Of all claims of other leases.
     pub(super) fn greatest_epoch(&self, but: u32) -> u64 {
         let others = self.leases.iter().enumerate().filter(|(lease, _)| *lease != but as usize);

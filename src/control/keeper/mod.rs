@@ -57,7 +57,7 @@ pub struct Me {
     pub address: Option<String>,
     /// Version of the program.
     pub version: String,
-    /// Leases of the plane; 0 without one.
+    /// Leases of the plane, as far as it is known by now; 0 without one.
     pub n_leases: u32,
     /// How long the plane waits for a silent worker before it gives its leases to others; none where there are no others.
     pub session_timeout: Option<Duration>,
@@ -103,6 +103,8 @@ pub enum Input {
         /// Why.
         detail: String,
     },
+    /// The plane has so many leases.
+    Leases(u32),
     /// This process was frozen for so long that others may have its leases.
     Woke,
     /// Profiles or secrets have changed: everything is resolved anew.
@@ -289,6 +291,7 @@ impl Keeper {
             Input::Wish { id, wish, origin } => self.take_wish(id, wish, origin),
             Input::Readings(readings) => self.take_readings(readings),
             Input::NotStarted { name, detail } => self.not_started(&name, detail),
+            Input::Leases(n_leases) => self.set_leases(n_leases),
             Input::Woke => self.woke(),
             Input::Profiles => self.profiles_changed(),
             Input::Leave { grace } => {

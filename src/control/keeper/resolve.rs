@@ -1,9 +1,14 @@
 //! From what is wished to what is run: the seam to profiles, selectors and secrets. Called on the keeper's thread only.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
-use super::FixedStream;
-use crate::{config::CheckedStream, control::attachment::Attachment};
+use crate::{
+    config::CheckedStream,
+    control::{attachment::Attachment, resolver::Resolver},
+};
 
 /// Finds out what an attachment means here and now.
 pub trait Resolve: Send {
@@ -17,13 +22,31 @@ pub trait Resolve: Send {
     fn resolve(&self, name: &str, attachment: &Attachment) -> Result<CheckedStream, String>;
 
     /// A stream of the configuration file as it is to be run now; none where that cannot have changed.
-    fn fixed(&self, _name: &str) -> Option<FixedStream> {
+    fn fixed(&self, _name: &str) -> Option<CheckedStream> {
         None
     }
 
     /// Grows whenever something may mean something else than before.
     fn generation(&self) -> u64 {
         0
+    }
+}
+
+impl Resolve for Arc<Resolver> {
+    fn profile(&self, name: &str, attachment: &Attachment) -> String {
+        Resolver::profile(self, name, attachment)
+    }
+
+    fn resolve(&self, name: &str, attachment: &Attachment) -> Result<CheckedStream, String> {
+        Resolver::resolve(self, name, attachment).map(|resolved| resolved.stream).map_err(|why| why.join("; "))
+    }
+
+    fn fixed(&self, name: &str) -> Option<CheckedStream> {
+        self.settings().streams.get(name).cloned()
+    }
+
+    fn generation(&self) -> u64 {
+        Resolver::generation(self)
     }
 }
 

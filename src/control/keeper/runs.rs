@@ -284,8 +284,8 @@ impl Keeper {
             return Verdict::Stay;
         }
         match (self.resolver.fixed(name), self.fixed.get_mut(name)) {
-            (Some(again), Some(fixed)) if fingerprint(&again.stream) != run.print => {
-                *fixed = Fixed::new(again);
+            (Some(stream), Some(fixed)) if fingerprint(&stream) != run.print => {
+                *fixed = Fixed::new(FixedStream { profile: fixed.profile.clone(), stream });
                 Verdict::Stop
             }
             _ => Verdict::Stay,

@@ -116,6 +116,7 @@ impl<S: Stage + 'static> Control<S> {
             orders: Arc::clone(&orders),
             replies: BTreeMap::new(),
             n_wishes: 0,
+            n_leases,
             generation,
         };
         let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || {
@@ -175,6 +176,7 @@ struct Office<S> {
     orders: Arc<Orders>,
     replies: BTreeMap<u64, oneshot::Sender<Result<Granted, Refused>>>,
     n_wishes: u64,
+    n_leases: u32,
     generation: u64,
     ticked_at: Duration,
     read_at: Option<Duration>,
@@ -191,6 +193,10 @@ impl<S: Stage> Office<S> {
             match &mut self.plane {
                 Some(plane) => {
                     plane.news(patience, &mut news);
+                    let n_leases = plane.n_leases();
+                    if n_leases != std::mem::replace(&mut self.n_leases, n_leases) {
+                        inputs.push(Input::Leases(n_leases));
+                    }
                     self.wishes.recv_many(WISHES_AT_ONCE, Duration::ZERO, &mut requests);
                 }
                 None => drop(self.wishes.recv_many(WISHES_AT_ONCE, patience, &mut requests)),
