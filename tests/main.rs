@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod attach;
 #[path = "../sinks/tests/broker/mod.rs"]
 mod broker;
 mod chaos;
@@ -22,3 +23,4 @@ mod rtsp;
 mod speech;
 mod spool;
 mod traces;
+mod workers;

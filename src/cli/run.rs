@@ -111,13 +111,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let helpers = helpers(&args, &config, &resolver, &control, &shutdown)?;
     house.settle_in();
     tracing::info!(n_streams, "running");
-    let mut generation = resolver.generation();
-    while !control.finished() && !shutdown.wait_timeout(Duration::from_millis(200)) {
-        let newest = resolver.generation();
-        if newest != std::mem::replace(&mut generation, newest) {
-            control.profiles_changed();
-        }
-    }
+    while !control.finished() && !shutdown.wait_timeout(Duration::from_millis(200)) {}
     shutdown.trigger();
     let has_refused = has_failed(desk.board());
     house.wind_up();

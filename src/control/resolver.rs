@@ -13,7 +13,6 @@ use parking_lot::RwLock;
 use super::{
     attachment::Attachment,
     check::{Profiles, Resolved, check},
-    keeper::resolve::Resolve,
     secrets::Secrets,
     selectors::profile_for,
 };
@@ -79,17 +78,5 @@ impl Resolver {
         let (settings, explicit) = (self.settings(), attachment.profile.as_deref());
         let chosen = profile_for(name, &attachment.tags, explicit, &settings.profiles);
         chosen.unwrap_or(explicit.unwrap_or_default()).to_owned()
-    }
-}
-
-/// For the keeper.
-impl Resolve for Arc<Resolver> {
-    fn profile(&self, name: &str, attachment: &Attachment) -> String {
-        Resolver::profile(self, name, attachment)
-    }
-
-    fn resolve(&self, name: &str, attachment: &Attachment) -> Result<CheckedStream, String> {
-        let resolved = Resolver::resolve(self, name, attachment).map_err(|wrong| wrong.join("; "))?;
-        Ok(resolved.stream)
     }
 }
