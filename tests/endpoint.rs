@@ -128,7 +128,7 @@ fn sagemakers_boxes_are_found_in_jpeg_and_png_and_in_smaller_pictures() {
             let values: Vec<&str> =
                 fragment[17..fragment.len() - 1].split(',').map(|part| part.split('=').nth(1).unwrap()).collect();
             assert!(
-                values[0].len() > 40 && values[1].parse::<i64>().unwrap() >= values[2].parse().unwrap(),
+                values[0].len() > 40 && values[1].parse::<i64>().unwrap() >= values[2].parse::<i64>().unwrap(),
                 "{fragment}"
             );
             assert!(record["frameMetaData"].is_string());

@@ -17,7 +17,7 @@ use eyewitness::{
         desk::{Board, Desk, Granted, Listed, Refused, Request, Wish, WorkerListed},
         report::{Announcement, Figures, Report},
     },
-    http::control::{Control, ProbeFailed, ProbeReport, ProbeRequest, ProbedAudio, ProbedVideo, Prober, ProfileShown},
+    http::control::{Control, ProbeFailed, ProbeRequest, Prober, ProfileShown},
 };
 use ingest::{ProbeReport, ProbedAudio, ProbedVideo, Snapshot};
 use parking_lot::{Condvar, Mutex};
