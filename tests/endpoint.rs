@@ -1,5 +1,5 @@
 //! Model servers as programs of their own: one on AWS's package for SageMaker containers, one on KServe's. Both find the
-//! ball of the test pattern, a white disc 40 pixels wide on black, so that boxes can be checked.
+//! ball of the test pattern, a shaded disc on black of which 37 pixels are bright, so that boxes can be checked.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -76,7 +76,7 @@ fn assert_boxes(records: &[Value], n_frames: usize, tolerance: f64) {
         assert_eq!((&objects[0]["class"], &objects[0]["score"]), (&"ball".into(), &0.93.into()), "{frame}");
         let sides: Vec<f64> = objects[0]["box"].as_array().unwrap().iter().map(|side| side.as_f64().unwrap()).collect();
         for side in &sides[2..] {
-            assert!((side - 40.0).abs() <= tolerance, "{sides:?} in {frame}");
+            assert!((side - 37.0).abs() <= tolerance, "{sides:?} in {frame}");
         }
         assert!(sides[0] >= 0.0 && sides[0] + sides[2] <= 640.0 && sides[1] + sides[3] <= 480.0, "{sides:?}");
         places.push((sides[0] * 10.0) as i64);
@@ -95,7 +95,7 @@ fn sagemakers_boxes_are_found_in_jpeg_and_png_and_in_smaller_pictures() {
     let at = format!("url = \"{url}\"\nprotocol = \"sagemaker\"\nclasses = [\"ball\", \"cube\"]");
     for (image, more, size, tolerance) in [
         ("jpeg", "", [640, 480], 2.0),
-        ("png", "model = \"finder\"\nversion = \"7\"", [640, 480], 0.5),
+        ("png", "model = \"finder\"\nversion = \"7\"", [640, 480], 1.5),
         ("jpeg", "max_width = 320\nquality = 95", [320, 240], 5.0),
     ] {
         let scene = Scene::new();
@@ -174,18 +174,19 @@ fn kserve_takes_pixels_in_bytes_and_pictures_in_json() {
     let args = [format!("{CLIENTS}/kserve_server.py"), port.to_string()];
     let server = tool(&python(), &args, &scene.path("."));
     wait_for("the KServe server", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    for (tensors, told) in [
-        ("datatype = \"uint8\"", ("UINT8", [1, 480, 640, 3].as_slice(), true)),
-        ("binary = false", ("BYTES", [1].as_slice(), false)),
+    for (size, tensors, told) in [
+        // Small, because KServe makes a list of numbers of it.
+        ("max_width = 160", "datatype = \"uint8\"", ("UINT8", [1, 120, 160, 3].as_slice(), true)),
+        ("", "binary = false", ("BYTES", [1].as_slice(), false)),
     ] {
         let scene = Scene::new();
         let n_before = requests(&server).len();
         let endpoint = format!(
-            "url = \"http://127.0.0.1:{port}\"\nprotocol = \"kserve\"\nmodel = \"ball\"\nclasses = [\"ball\"]\n\
+            "url = \"http://127.0.0.1:{port}\"\nprotocol = \"kserve\"\nmodel = \"ball\"\nclasses = [\"ball\"]\n{size}\n\
              [profiles.p.endpoint.kserve]\nbox_unit = \"pixels\"\n{tensors}"
         );
         let (records, _) = run(&scene, &ball("fps=10&secs=2", &endpoint), 20);
-        assert_boxes(&records, 20, 2.0);
+        assert_boxes(&records, 20, if size.is_empty() { 2.0 } else { 9.0 });
         let requests = requests(&server).split_off(n_before);
         assert_eq!(requests.len(), 20);
         for request in requests {
@@ -221,7 +222,7 @@ fn a_server_in_trouble_costs_frames_that_are_counted_and_told() {
         match expected {
             Ok(()) => assert_eq!(n_inferred, 5, "{server:?}: {output}"),
             Err((reason, cause)) => {
-                assert!(drops.starts_with(&format!("5 ({reason} 5)")), "{server:?}: {output}");
+                assert!(drops.starts_with(&format!("{reason} 5 ")), "{server:?}: {output}");
                 assert!(output.contains(cause), "`{cause}` is missing in {output}");
             }
         }
@@ -257,7 +258,10 @@ fn a_slow_server_disturbs_nobody_else() {
     assert_eq!(code, Some(0), "{output}");
     let (n_decoded, n_inferred, drops) = account(&output, "ball");
     assert!(drops.contains("superseded"), "{output}");
-    let n_dropped: u64 = drops.split_whitespace().next().unwrap().parse().unwrap();
+    // `superseded 10, shutdown 2`, and then the other columns.
+    let words: Vec<&str> = drops.split_whitespace().collect();
+    let reasons = words.chunks_exact(2).take_while(|pair| pair[0].starts_with(char::is_alphabetic));
+    let n_dropped: u64 = reasons.map(|pair| pair[1].trim_end_matches(',').parse::<u64>().unwrap()).sum();
     assert_eq!(n_decoded, n_inferred + n_dropped, "{output}");
     let (n_decoded, n_inferred, drops) = account(&output, "other");
     assert!(n_inferred >= 10 && !drops.contains("superseded"), "{n_decoded} {n_inferred} {drops}: {output}");
