@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
 use base::{
     media::{SessionId, StreamName},
-    time::{Clock as _, ManualPts, SystemClock, Timestamp},
+    time::{ManualClock, Pts, SystemClock, Timestamp},
 };
 use eyewitness::{
     config,
