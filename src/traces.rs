@@ -179,7 +179,7 @@ impl Tracer for Traces {
             dropped_attributes_count: 0,
             events: Default::default(),
             links: Default::default(),
-            status: error.map_or(Status::Unset, |reason| Status::error(reason)),
+            status: error.map_or(Status::Unset, Status::error),
             instrumentation_scope: self.scope.clone(),
         });
     }

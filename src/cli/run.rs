@@ -11,7 +11,7 @@ use sinks::control::{ClusterConfig, Embedded, KafkaPlane, Plane};
 
 use super::{EXIT_FAILED, EXIT_REFUSED, EXIT_UNDELIVERED, begin, say_err};
 use crate::{
-    config::{self, AttachmentsConfig, Checked},
+    config::{self, Checked},
     control::{
         desk::Board,
         fence::Fence,
@@ -162,7 +162,7 @@ fn plane(config: &Checked, worker: &str, clock: &Arc<dyn Clock>) -> anyhow::Resu
         let plane = KafkaPlane::open(cluster, worker, Arc::clone(clock)).context("[cluster]")?;
         return Ok(Box::new(plane));
     }
-    let store = config.attachments.clone().unwrap_or_else(AttachmentsConfig::default).store;
+    let store = config.attachments.clone().unwrap_or_default().store;
     Ok(Box::new(Embedded::open(&store, Arc::clone(clock)).context("the store of attachments")?))
 }
 

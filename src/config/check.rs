@@ -36,8 +36,20 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         toml::from_str(text).map_err(|e| Problems::new(origin, text, vec![Problem::from_toml(text, &e)]))?;
     let places = Places::read(text);
     let mut problems = Vec::new();
-    let Config { streams, profiles, sinks, inference, speech, http, hls, traces, cluster, attachments, secrets, service } =
-        config;
+    let Config {
+        streams,
+        profiles,
+        sinks,
+        inference,
+        speech,
+        http,
+        hls,
+        traces,
+        cluster,
+        attachments,
+        secrets,
+        service,
+    } = config;
     for (name, secret) in &secrets {
         let checked = secrets::check_name(name).and_then(|()| secret.check());
         if let Err(e) = checked {

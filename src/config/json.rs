@@ -75,6 +75,6 @@ mod tests {
         check("{\n\"url\": \"rtsp://u:hunter2@h\",\n}", 3, "trailing comma");
         check("{\n\"url\": \"test://\",\n\"password\": \"hunter2\"}", 3, "unknown key `password`");
         check("{\"url\": \"test://\", \"weight\":\n\"heavy\"}", 2, "invalid type: string \"...\"");
-        check("", 1, "EOF");
+        check("{", 1, "EOF");
     }
 }

@@ -28,15 +28,8 @@ pub struct Fence {
 impl Fence {
     /// Open from now on, as long as it ticks.
     pub fn new(clock: Arc<dyn Clock>, patience: Duration) -> Arc<Self> {
-        let fence = Self {
-            clock,
-            patience,
-            ticked_at: AtomicU64::new(0),
-            held: AtomicBool::new(false),
-            n_fenced: AtomicU64::new(0),
-        };
-        fence.tick();
-        Arc::new(fence)
+        let ticked_at = AtomicU64::new(nanos(clock.monotonic()));
+        Arc::new(Self { clock, patience, ticked_at, held: AtomicBool::new(false), n_fenced: AtomicU64::new(0) })
     }
 
     /// The keeper is awake. Gives the time since the last tick: more than the patience says that the process was frozen, and
@@ -44,7 +37,7 @@ impl Fence {
     pub fn tick(&self) -> Duration {
         let now = self.clock.monotonic();
         let before = self.ticked_at.swap(nanos(now), Relaxed);
-        if before == 0 { Duration::ZERO } else { now.saturating_sub(Duration::from_nanos(before)) }
+        now.saturating_sub(Duration::from_nanos(before))
     }
 
     /// Publishes nothing until told otherwise.

@@ -88,7 +88,7 @@ fn bind_trouble(error: &io::Error, port: u16) -> String {
 pub(super) struct Refusal {
     status: StatusCode,
     message: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
     /// More members of the answer, for programs.
     more: Vec<(&'static str, serde_json::Value)>,
 }
@@ -109,7 +109,7 @@ impl Refusal {
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 
@@ -128,7 +128,8 @@ impl IntoResponse for Refusal {
         }
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/json")], body.to_string() + "\n").into_response();
-        if let Some((name, value)) = self.header {
+        if let Some(header) = self.header {
+            let (name, value) = *header;
             response.headers_mut().insert(name, value);
         }
         response

@@ -16,10 +16,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(120);
 pub(super) struct Seen {
     pub(super) epoch: u64,
     pub(super) session: String,
-    pub(super) id: String,
     /// Milliseconds since 1970.
     pub(super) captured_ms: i64,
-    pub(super) published_ms: i64,
     pub(super) pts_ms: i64,
 }
 
@@ -47,13 +45,11 @@ impl Account {
             let value: Value = serde_json::from_str(&record.payload).unwrap();
             let id = value["id"].as_str().unwrap().to_owned();
             // A record that came twice counts once, as for any consumer.
-            if ids.insert(id.clone()) {
+            if ids.insert(id) {
                 account.detections.entry(record.key).or_default().push(Seen {
                     epoch: value["epoch"].as_u64().unwrap_or_else(|| panic!("no epoch: {value}")),
                     session: value["session"].as_str().unwrap().to_owned(),
-                    id,
                     captured_ms: millis(&value["captured_at"]),
-                    published_ms: millis(&value["published_at"]),
                     pts_ms: value["pts_ms"].as_i64().unwrap(),
                 });
             }
@@ -103,13 +99,6 @@ impl Account {
 }
 
 impl Fenced {
-    /// The longest stretch between two neighbours in the order of capture, milliseconds, and when it began.
-    pub(super) fn longest_hole(&self) -> (i64, i64) {
-        let mut times: Vec<i64> = self.news.iter().map(|seen| seen.captured_ms).collect();
-        times.sort_unstable();
-        times.windows(2).map(|pair| (pair[1] - pair[0], pair[0])).max().unwrap_or_default()
-    }
-
     /// When the first record came that was captured after this; none if none did.
     pub(super) fn first_captured_after(&self, at_ms: i64) -> Option<&Seen> {
         self.news.iter().filter(|seen| seen.captured_ms > at_ms).min_by_key(|seen| seen.captured_ms)

@@ -11,10 +11,7 @@ use std::{
 use base::time::SystemClock;
 use serde_json::{Value, json};
 
-use crate::{
-    broker::Broker,
-    harness::Scene,
-};
+use crate::{broker::Broker, harness::Scene};
 
 /// Longest wait for anything: only ever reached by a failing test.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -87,11 +84,6 @@ impl Fleet {
 
     /// Starts a worker of this name, in the folder that a worker of this name had before, if any.
     pub(super) fn start(&mut self, name: &str) {
-        self.start_with(name, "");
-    }
-
-    /// The same, with more keys in its `[cluster]`.
-    pub(super) fn start_with(&mut self, name: &str, cluster: &str) {
         let Self { scene, address, prefix, .. } = self;
         let dir = scene.path(name);
         fs::create_dir_all(&dir).unwrap();
@@ -99,7 +91,7 @@ impl Fleet {
             "[service]\ngrace_secs = 5\n[http]\nlisten = \"127.0.0.1:0\"\n[hls]\nenabled = false\n\
              [profiles.default]\nsampling = {{ fps = {FPS} }}\ntrack = false\n\
              [cluster]\nbrokers = [\"{address}\"]\ntopic_prefix = \"{prefix}\"\ngroup = \"{prefix}\"\nworker = \"{name}\"\n\
-             leases = 24\n{cluster}\n\
+             leases = 24\n\
              [sinks.kafka]\ntype = \"kafka\"\nbrokers = [\"{address}\"]\ntopic_prefix = \"{prefix}\"\n"
         );
         fs::write(dir.join("eyewitness.toml"), config).unwrap();
@@ -132,7 +124,7 @@ impl Fleet {
     pub(super) fn wait_until_settled(&self, n_streams: usize) -> Vec<(String, String)> {
         let names: Vec<&str> = self.workers.iter().map(|w| w.name.as_str()).collect();
         let mut last = String::new();
-        let settled = || {
+        let mut settled = || {
             let mut seen = Vec::new();
             for worker in &self.workers {
                 let streams = worker.streams()?;
@@ -149,22 +141,16 @@ impl Fleet {
             seen.windows(2).all(|pair| pair[0] == pair[1]).then(|| seen.swap_remove(0))
         };
         let clock = SystemClock::new();
-        let mut settled = settled;
         loop {
             if let Some(who) = settled() {
                 return who;
             }
             if clock.monotonic() > PATIENCE {
                 let logs: Vec<String> = self.workers.iter().map(Worker::log_tail).collect();
-                let _ = settled;
                 panic!("{n_streams} streams never played everywhere; {last}\n{}", logs.join("\n"));
             }
             thread::sleep(Duration::from_millis(100));
         }
-    }
-
-    pub(super) fn worker(&mut self, name: &str) -> &mut Worker {
-        self.workers.iter_mut().find(|w| w.name == name).unwrap_or_else(|| panic!("no worker {name}"))
     }
 
     /// Takes a worker out of the fleet, to be killed or ended.
@@ -202,11 +188,6 @@ impl Worker {
     pub(super) fn put(&self, name: &str, attachment: &Value) {
         let (status, body) = self.ask("PUT", &format!("/v1/streams/{name}"), Some(attachment)).unwrap();
         assert!(matches!(status, 200 | 201), "{name}: {status} {body}\n{}", self.log_tail());
-    }
-
-    pub(super) fn delete(&self, name: &str) {
-        let (status, body) = self.ask("DELETE", &format!("/v1/streams/{name}"), None).unwrap();
-        assert!(matches!(status, 200 | 204), "{name}: {status} {body}\n{}", self.log_tail());
     }
 
     /// All streams, as this worker shows them; none when it cannot be asked.

@@ -177,7 +177,7 @@ impl Keeper {
         for lease in self.granted_leases() {
             for name in self.book.names_in(lease) {
                 let place = self.book.place(name).map(|(place, _)| place);
-                if place != Some(lease) && !self.runs.get(name).is_some_and(|run| run.lease == Some(lease)) {
+                if place != Some(lease) && self.runs.get(name).is_none_or(|run| run.lease != Some(lease)) {
                     let key = (lease, name.clone());
                     let since = self.duties.idle_texts.get(&key).copied().unwrap_or(now);
                     let stays = if place.is_some() { STAYS } else { LEADS_NOWHERE };

@@ -29,7 +29,7 @@ fn addresses() {
 fn mistakes_name_their_key() {
     let check = |text: &str, expected: &str| {
         let text = format!("protocol = 'sagemaker'\nurl = 'http://h/'\n{text}");
-        let error = parse(&text).err().expect("refused");
+        let error = parse(&text).expect_err("refused");
         assert!(error.contains(expected), "{text}: {error}");
     };
     check("concurrency = 0", "`concurrency`: is 0 and must be 1 to 256");
