@@ -170,7 +170,8 @@ fn sigterm_at_any_moment_ends_in_order() {
         let text = fs::read_to_string(scene.path("events.jsonl")).unwrap_or_default();
         assert!(text.is_empty() || text.ends_with('\n'), "a torn last line");
         match code {
-            Some(0) => assert_eq!(records.last().unwrap()["state"], "stopped", "{output}"),
+            // Told to end before the stream was started, it has nothing to tell.
+            Some(0) => assert!(records.last().is_none_or(|last| last["state"] == "stopped"), "{output}"),
             other => assert!(other.is_none() && records.is_empty(), "{other:?}: {output}"),
         }
     }

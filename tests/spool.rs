@@ -268,10 +268,11 @@ fn a_full_spool_is_told_as_a_gap() {
     let scene = Scene::new();
     let port = free_port();
     // Large tags fill a small spool in a few seconds.
-    let filler = "x".repeat(60_000);
+    let filler: Vec<String> = (0..48).map(|at| format!("t{at} = \"{}\"", "x".repeat(250))).collect();
+    let filler = filler.join(", ");
     let service = scene.service(&format!(
         "[service]\ngrace_secs = 2\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
-         [streams.pattern]\nurl = \"test://?width=320&height=240&fps=20\"\ntags = {{ Filler = \"{filler}\" }}\n\
+         [streams.pattern]\nurl = \"test://?width=320&height=240&fps=20\"\ntags = {{ {filler} }}\n\
          [profiles.default]\nsampling = \"all\"\n\
          [sinks.kafka]\ntype = \"kafka\"\nbrokers = [\"127.0.0.1:9\"]\nqueue = {{ capacity = 1 }}\n\
          spool = {{ path = \"spool\", max_bytes = 1048576 }}\n"

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(ledger.read().n_in_flight(), 1);
         same.inferred();
         let reading = ledger.read();
-        assert_eq!((reading.n_decoded, reading.n_inferred, reading.n_in_flight()), (6, 1, 0));
+        assert_eq!((reading.n_decoded, reading.n_inferred, reading.n_in_flight()), (7, 1, 0));
         assert_eq!(reading.dropped(DropReason::Superseded), 1);
     }
 }

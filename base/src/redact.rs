@@ -9,7 +9,7 @@ use url::Url;
 pub const REDACTED: &str = "***";
 
 /// Query parameters whose value is a secret in the URLs of cameras and streaming services.
-const SECRET_PARAMETERS: [&str; 16] = [
+const SECRET_PARAMETERS: [&str; 25] = [
     "password",
     "passwd",
     "pass",
@@ -26,6 +26,15 @@ const SECRET_PARAMETERS: [&str; 16] = [
     "secret",
     "signature",
     "sig",
+    "usr",
+    "loginuse",
+    "loginpas",
+    "jwt",
+    "hdnts",
+    "hdnea",
+    "x-amz-signature",
+    "x-amz-credential",
+    "x-amz-security-token",
 ];
 
 /// URL of a source. `Display` and `Debug` show it without user, password and secret parameters.
@@ -64,10 +73,9 @@ impl SourceUrl {
         if url.password().is_none() && !url.username().is_empty() {
             secrets.extend(both_spellings(url.username()));
         }
-        for (name, value) in url.query_pairs() {
-            if is_secret_parameter(&name) && !value.is_empty() {
-                secrets.extend(both_spellings(&value));
-            }
+        let pieces = text.split(['/', '?', '&', ';', '#']).filter_map(|piece| piece.split_once('='));
+        for (_, value) in pieces.filter(|(name, value)| !value.is_empty() && is_secret_parameter(&percent_decoded(name))) {
+            secrets.extend(both_spellings(value));
         }
         secrets.retain(|s| s.len() >= 3);
         secrets.sort_by_key(|s| std::cmp::Reverse(s.len()));
@@ -132,6 +140,31 @@ pub fn percent_encoded(text: &str) -> String {
     out
 }
 
+/// Some cameras take `user=admin&password=...` in the path, some services a token behind `;` or `#`: the text with such values
+/// hidden, wherever they stand in a URL.
+fn hide_values(url: &str) -> String {
+    let is_end = |c: char| matches!(c, '/' | '?' | '&' | ';' | '#');
+    let mut out = String::with_capacity(url.len());
+    for piece in url.split_inclusive(is_end) {
+        let (piece, end) = piece.split_at(piece.rfind(is_end).filter(|at| at + 1 == piece.len()).unwrap_or(piece.len()));
+        match piece.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_secret_parameter(&percent_decoded(name)) => {
+                out.push_str(name);
+                out.push('=');
+                out.push_str(REDACTED);
+            }
+            _ => out.push_str(piece),
+        }
+        out.push_str(end);
+    }
+    out
+}
+
+/// Whether a URL holds a secret anywhere behind its host: in the path, in the query, behind `;` or `#`.
+pub fn holds_secret_values(url: &str) -> bool {
+    hide_values(url) != url
+}
+
 /// Whether the value of this query parameter is kept secret.
 pub fn is_secret_parameter(name: &str) -> bool {
     SECRET_PARAMETERS.iter().any(|p| name.eq_ignore_ascii_case(p))
@@ -170,7 +203,7 @@ fn redact(url: &Url) -> String {
             .collect();
         shown.set_query(Some(&query.join("&")));
     }
-    shown.to_string()
+    hide_values(shown.as_str())
 }
 
 /// Takes the credentials out of everything in a text that looks like a URL.
@@ -234,7 +267,7 @@ fn scrub_url_body(body: &str) -> String {
             }
         }
     }
-    out
+    hide_values(&out)
 }
 
 #[cfg(test)]
@@ -253,6 +286,8 @@ mod tests {
         check("rtsp://tok3n@cam.lan/1", "rtsp://***@cam.lan/1");
         check("https://a.b/c.m3u8?token=abc123&x=1", "https://a.b/c.m3u8?token=***&x=1");
         check("srt://h:9000?mode=caller&PassPhrase=s3cretpass", "srt://h:9000?mode=caller&PassPhrase=***");
+        check("rtsp://h/user=admin&password=hunter2&channel=1.sdp", "rtsp://h/user=***&password=***&channel=1.sdp");
+        check("https://h/a;token=hunter2/b?x=1;sig=hunter2#jwt=hunter2", "https://h/a;token=***/b?x=1;sig=***#jwt=***");
     }
 
     #[test]

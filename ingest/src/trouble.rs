@@ -16,6 +16,8 @@ use crate::registry::{Healing, SourceKind};
 
 /// A try of our own to connect takes so long at most.
 const TRY_FOR: Duration = Duration::from_secs(1);
+const REFUSED: &str =
+    "the source refused user or password (401); check them: the secret that `credentials` names, or the URL";
 
 /// Why a session is over before its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,15 +104,11 @@ impl Troubles {
         let text = said(error.message(), debug);
         if let Some(kind) = error.kind::<gst::ResourceError>() {
             return match kind {
-                gst::ResourceError::NotAuthorized => {
-                    lost("the source refused user or password (401): check them in the URL")
-                }
+                gst::ResourceError::NotAuthorized => lost(REFUSED),
                 gst::ResourceError::NotFound if mentions(&text, &["404", "not found"]) => {
                     lost("the source is reached, but has no such stream (404): check the path in the URL")
                 }
-                _ if mentions(&text, &["unauthorized", "(401)", "forbidden", "(403)"]) => {
-                    lost("the source refused user or password (401): check them in the URL")
-                }
+                _ if mentions(&text, &["unauthorized", "(401)", "forbidden", "(403)"]) => lost(REFUSED),
                 _ if mentions(&text, &["certificate", "tls", "handshake"]) => lost(&format!(
                     "the encrypted connection failed ({text}): check the certificate, or set tls_verify = \"accept_any\""
                 )),
@@ -193,7 +191,7 @@ mod tests {
             "x.c(1): f ():\nUnauthorized (401)",
             GapReason::Unreachable,
             Healing::Retry,
-            "the source refused user or password (401): check them in the URL",
+            "the source refused user or password (401); check them: the secret that `credentials` names, or the URL",
         );
         check(
             glib::Error::new(gst::ResourceError::Read, "Could not open resource for reading and writing."),

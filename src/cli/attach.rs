@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, process::ExitCode};
 
+use base::media::StreamName;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
+    EXIT_REFUSED,
     remote::{At, plain, stream_path, tag, told},
-    say,
+    say, say_err,
 };
 use crate::config::source_url;
 
@@ -27,8 +29,8 @@ pub(super) struct Args {
     /// Where the media comes from: a URL, or a file if the service runs on this machine
     url: String,
     /// The stream's name
-    #[arg(long)]
-    name: String,
+    #[arg(long, value_parser = StreamName::new)]
+    name: StreamName,
     /// A tag, written into every event of the stream; may be given several times
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     tags: Vec<(String, String)>,
@@ -39,7 +41,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECRET")]
     credentials: Option<String>,
     /// How much work the stream is, next to others
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     weight: Option<f32>,
     #[command(flatten)]
     at: At,
@@ -59,7 +61,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         url = source_url(&url).map_err(anyhow::Error::msg)?.expose().to_owned();
     }
     let mut body = Map::from_iter([("url".to_owned(), Value::from(url))]);
-    let tags: BTreeMap<_, _> = args.tags.iter().cloned().collect();
+    let mut tags = BTreeMap::new();
+    for (key, value) in &args.tags {
+        if tags.insert(key, value).is_some() {
+            say_err(&format!("error: tag `{}` is given twice: take one of them out", plain(key)));
+            return Ok(ExitCode::from(EXIT_REFUSED));
+        }
+    }
     if !tags.is_empty() {
         body.insert("tags".into(), serde_json::to_value(tags)?);
     }
@@ -67,7 +75,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         body.extend(value.as_ref().map(|value| (key.to_owned(), Value::from(value.as_str()))));
     }
     body.extend(args.weight.map(|weight| ("weight".to_owned(), weight.into())));
-    let put = args.at.open()?.json::<Attached>(Method::PUT, &stream_path(&args.name), Some(&body.into()));
+    let put = args.at.open()?.json::<Attached>(Method::PUT, &stream_path(args.name.as_str()), Some(&body.into()));
     let (status, attached) = match put {
         Ok(done) => done,
         Err(trouble) => return told(trouble),

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use base::media::StreamName;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -15,13 +16,14 @@ use super::{
 #[command(after_help = "Example:\n  eyewitness detach front-door")]
 pub(super) struct Args {
     /// The stream's name
-    name: String,
+    #[arg(value_parser = StreamName::new)]
+    name: StreamName,
     #[command(flatten)]
     at: At,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    match args.at.open()?.json::<Value>(Method::DELETE, &stream_path(&args.name), None) {
+    match args.at.open()?.json::<Value>(Method::DELETE, &stream_path(args.name.as_str()), None) {
         Ok(_) => say(&format!("{}: detached", args.name)),
         Err(trouble) => return told(trouble),
     }

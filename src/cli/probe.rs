@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use base::time::SystemClock;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ingest::SourceConfig;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    remote::{At, plain, told},
+    remote::{At, Trouble, plain, told},
     say,
 };
 use crate::{
@@ -63,6 +63,8 @@ pub(super) fn run(args: &Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         }
         match args.at.open()?.json::<Value>(Method::POST, "/v1/probe", Some(&body)) {
             Ok((_, probe)) => probe,
+            // Nothing is wrong with what was asked: the source cannot be played.
+            Err(Trouble::Refused { status: StatusCode::UNPROCESSABLE_ENTITY, said, .. }) => return Err(failed(&said)),
             Err(trouble) => return told(trouble),
         }
     };
@@ -90,8 +92,13 @@ fn locally(url: &str, log: Option<&str>) -> anyhow::Result<Value> {
     ingest::init()?;
     let wanted = ProbeRequest { url: url.to_owned(), credentials: None, source: SourceConfig::default() };
     let prober = Probing::new(Resolver::new(Settings::default()), SystemClock::new());
-    let report = prober.probe(&wanted, PATIENCE)?;
+    let report = prober.probe(&wanted, PATIENCE).map_err(|why| failed(&why.0))?;
     Ok(crate::http::probed(&report))
+}
+
+/// Why the source cannot be played, without the name under which it is tried.
+fn failed(why: &str) -> anyhow::Error {
+    anyhow::Error::msg(why.strip_prefix("stream `probe`: ").unwrap_or(why).to_owned())
 }
 
 /// A line each for the source, its pictures and its sound.

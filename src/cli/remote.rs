@@ -2,7 +2,7 @@
 //!
 //! What the service says is shown without control characters: it may name streams and texts of anybody's making.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{env, ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use base::redact::{percent_encoded, scrub_urls};
@@ -25,12 +25,13 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// A connection that has gone dead is noticed after about so long.
 const ALIVE: Duration = Duration::from_secs(15);
 const TOKEN: &str = "EYEWITNESS_TOKEN";
+const SERVICE: &str = "EYEWITNESS_SERVICE";
 
 /// Which service is talked to.
 #[derive(clap::Args, Clone)]
 pub(super) struct At {
-    /// Address of the running service
-    #[arg(long, value_name = "URL", env = "EYEWITNESS_SERVICE", default_value = "http://127.0.0.1:8642")]
+    /// Address of the running service; else the environment variable EYEWITNESS_SERVICE is used
+    #[arg(long, value_name = "URL", default_value_t = usual_service(env::var_os(SERVICE)))]
     service: String,
     /// File that holds the service's token; else the environment variable EYEWITNESS_TOKEN is used
     #[arg(long, value_name = "FILE")]
@@ -75,6 +76,8 @@ pub(super) enum Trouble {
     /// It cannot be done, however often it is asked for.
     #[error("the service refuses: {said}")]
     Refused {
+        /// How.
+        status: StatusCode,
         /// What it said.
         said: String,
         /// Each reason, where there are several.
@@ -107,7 +110,7 @@ impl At {
                     .with_context(|| format!("the token's file {} cannot be read", path.display()))?;
                 Some(text.trim().to_owned())
             }
-            None => std::env::var(TOKEN).ok().filter(|token| !token.is_empty()),
+            None => env::var(TOKEN).ok().filter(|token| !token.is_empty()),
         };
         Remote::new(&self.service, token.map(SecretString::from))
     }
@@ -116,6 +119,12 @@ impl At {
     pub(super) fn is_here(&self) -> bool {
         Url::parse(&self.service).is_ok_and(|url| is_loopback(&url))
     }
+}
+
+/// The service where the command line names none; a variable that is empty counts as not set.
+fn usual_service(set: Option<OsString>) -> String {
+    let set = set.filter(|set| !set.is_empty()).map(|set| set.to_string_lossy().into_owned());
+    set.unwrap_or_else(|| "http://127.0.0.1:8642".to_owned())
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -150,9 +159,10 @@ impl Remote {
         Ok(Self { http: client(&url, Some(ANSWERED_WITHIN))?, base, token })
     }
 
-    /// The same, at another address, for answers that have no end.
+    /// The same, at another address, for answers that have no end. A worker may tell its address as host and port alone.
     pub(super) fn endless(&self, address: Option<&str>) -> anyhow::Result<Self> {
-        let base = address.unwrap_or(&self.base).trim_end_matches('/').to_owned();
+        let base = address.unwrap_or(&self.base).trim_end_matches('/');
+        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
         let url = Url::parse(&base).context("a worker says that it has an address, which is none")?;
         Ok(Self { http: client(&url, None)?, base, token: self.token.clone() })
     }
@@ -236,7 +246,7 @@ impl Remote {
             401 => Trouble::Token { base, said: error },
             404 => Trouble::Missing(error),
             421 if said.worker.is_some() => Trouble::Elsewhere { said: error, address: said.address },
-            400 | 409 | 412 | 413 | 415 | 422 => Trouble::Refused { said: error, reasons },
+            400 | 409 | 412 | 413 | 415 | 422 => Trouble::Refused { status, said: error, reasons },
             _ => Trouble::Failed { base, said: error },
         }
     }
@@ -244,7 +254,7 @@ impl Remote {
 
 /// Tells what went wrong; a refusal with every reason on a line of its own.
 pub(super) fn told(trouble: Trouble) -> anyhow::Result<ExitCode> {
-    let Trouble::Refused { said, reasons } = trouble else { return Err(trouble.into()) };
+    let Trouble::Refused { said, reasons, .. } = trouble else { return Err(trouble.into()) };
     if reasons.len() > 1 {
         // The reasons stand in the sentence as well, behind a colon.
         let head = said.split(": ").next().unwrap_or(&said);
@@ -303,6 +313,27 @@ mod tests {
         check("127.0.0.1:8642", Err("no address"));
         check("rtsp://h/", Err("no address of a service"));
         check("http://u:hunter2@h/", Err("neither user"));
+    }
+
+    #[test]
+    fn addresses_of_workers() {
+        let remote = Remote::new("http://127.0.0.1:8642", None).expect("remote");
+        let check = |address: Option<&str>, expected: &str| {
+            assert_eq!(remote.endless(address).expect("remote").base, expected, "{address:?}");
+        };
+        check(None, "http://127.0.0.1:8642");
+        check(Some("192.0.2.2:8642"), "http://192.0.2.2:8642");
+        check(Some("[2001:db8::2]:8642"), "http://[2001:db8::2]:8642");
+        check(Some("worker-2.lan:8642"), "http://worker-2.lan:8642");
+        check(Some("https://worker-2.lan/"), "https://worker-2.lan");
+    }
+
+    #[test]
+    fn the_usual_service() {
+        let check = |set: Option<&str>, expected: &str| assert_eq!(usual_service(set.map(OsString::from)), expected);
+        check(None, "http://127.0.0.1:8642");
+        check(Some(""), "http://127.0.0.1:8642");
+        check(Some("http://cams.lan:1"), "http://cams.lan:1");
     }
 
     #[test]

@@ -71,7 +71,6 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let resolver = resolver(&config);
     let (desk, wishes) = desk();
     let fence = Fence::new(Arc::clone(&clock), if config.cluster.is_some() { FROZEN } else { Duration::MAX });
-    let plane = if keeps_store { Some(plane(&config, &worker.id, &clock)?) } else { None };
     let fixed = fixed(&config);
     let front = config.http.clone().map(|http| Front::new(http, &config.hls, &clock));
     let onlookers = front.as_ref().map(Front::onlookers);
@@ -84,6 +83,12 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     // Every model is loaded, and every profile held against its model, before an output is opened or a stream starts.
     for stream in &config.streams {
         house.prepare(&stream.profile).map_err(|e| e.context(format!("stream `{}`", stream.name)))?;
+    }
+    if config.cluster.is_some() {
+        // A stream may come at any moment, and whoever hands it over does not wait for long.
+        for (name, profile) in &config.profiles {
+            house.prepare(profile).map_err(|e| e.context(format!("profile `{name}`")))?;
+        }
     }
     house.connect(&config.sinks, &Running::Live, onlookers, grace)?;
     let profiles = config.streams.iter().map(|s| &s.profile).chain(config.profiles.values());
@@ -106,6 +111,8 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         fence,
         clock: Arc::clone(&clock),
     };
+    // Not before everything else stands: from here on leases may be granted.
+    let plane = if keeps_store { Some(plane(&config, &options.worker, &clock)?) } else { None };
     let control = Control::start(plane, house.stage(), Box::new(Arc::clone(&resolver)), options)
         .context("cannot start thread keeper")?;
     let helpers = helpers(&args, &config, &resolver, &control, &shutdown)?;
@@ -116,7 +123,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let has_refused = has_failed(desk.board());
     house.wind_up();
     // What is published until then still needs the outputs.
-    let _stage = control.close(grace);
+    let stage = control.close(grace);
     let (analyses, sinks) = house.close();
     if let Some(traces) = &traces {
         traces.close();
@@ -133,7 +140,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     if !summary::all_delivered(&sinks) {
         return Ok(ExitCode::from(EXIT_UNDELIVERED));
     }
-    let failed = has_refused || analyses.iter().any(|a| matches!(a.outcome(), Outcome::Failed(_)));
+    let failed = stage.is_none() || has_refused || analyses.iter().any(|a| matches!(a.outcome(), Outcome::Failed(_)));
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
 
@@ -163,7 +170,15 @@ fn plane(config: &Checked, worker: &str, clock: &Arc<dyn Clock>) -> anyhow::Resu
         return Ok(Box::new(plane));
     }
     let store = config.attachments.clone().unwrap_or_default().store;
-    Ok(Box::new(Embedded::open(&store, Arc::clone(clock)).context("the store of attachments")?))
+    match Embedded::open(&store, Arc::clone(clock)) {
+        Ok(plane) => Ok(Box::new(plane)),
+        // Nobody asked for a store: then what is attached is not kept.
+        Err(why) if config.attachments.is_none() => {
+            tracing::warn!("what is attached is not kept over a restart: {why}; or set `store` under [attachments]");
+            Ok(Box::new(Embedded::in_memory(Arc::clone(clock))))
+        }
+        Err(why) => Err(why).context("the store of attachments"),
+    }
 }
 
 fn resolver(config: &Checked) -> Arc<Resolver> {

@@ -96,8 +96,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let tags: Vec<String> = stream.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let or = |text: &Option<String>| plain(text.as_deref().unwrap_or("-"));
         let state = match &stream.detail {
-            Some(detail) if stream.state != "playing" => format!("{}: {detail}", stream.state),
-            _ => stream.state.clone(),
+            Some(detail) => format!("{}: {detail}", stream.state),
+            None => stream.state.clone(),
         };
         table.add_row([
             plain(&stream.name),

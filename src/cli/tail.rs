@@ -5,7 +5,10 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -13,10 +16,11 @@ use std::{
 use anyhow::Context as _;
 use base::{
     queue::{self, Received, Sender, Sent, WhenFull},
+    redact::scrub_urls,
     time::SystemClock,
 };
 use parking_lot::Mutex;
-use reqwest::Method;
+use reqwest::{Method, blocking::Response};
 use serde_json::Value;
 
 use super::{
@@ -67,8 +71,16 @@ fn kind(text: &str) -> Result<Kind, String> {
 /// One stream that is followed.
 struct Followed {
     thread: JoinHandle<()>,
+    memory: Arc<Memory>,
+}
+
+/// What outlasts the single feeds of a stream.
+#[derive(Default)]
+struct Memory {
     /// Where to go on.
-    last_id: Arc<Mutex<Option<String>>>,
+    last_id: Mutex<Option<String>>,
+    /// It was said why it cannot be followed.
+    is_told: AtomicBool,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -140,18 +152,18 @@ impl Crowd {
             if is_followed || (earlier.is_none() && self.followed.len() >= MOST_STREAMS) {
                 continue;
             }
-            let last_id = earlier.map(|one| Arc::clone(&one.last_id)).unwrap_or_default();
+            let memory = earlier.map(|one| Arc::clone(&one.memory)).unwrap_or_default();
             let follower = Follower {
                 remote: self.remote.clone(),
                 name: stream.name.clone(),
                 types: self.types.clone(),
                 json: self.json,
-                last_id: Arc::clone(&last_id),
+                memory: Arc::clone(&memory),
                 lines: self.lines.clone(),
             };
             let thread =
                 thread::Builder::new().name("tail".into()).spawn(move || follower.run()).context("a thread")?;
-            self.followed.insert(stream.name.clone(), Followed { thread, last_id });
+            self.followed.insert(stream.name.clone(), Followed { thread, memory });
         }
         Ok(())
     }
@@ -163,26 +175,13 @@ struct Follower {
     name: String,
     types: String,
     json: bool,
-    last_id: Arc<Mutex<Option<String>>>,
+    memory: Arc<Memory>,
     lines: Sender<String>,
 }
 
 impl Follower {
     fn run(self) {
-        let path = format!("{}/captions?types={}", stream_path(&self.name), self.types);
-        let last_id = self.last_id.lock().clone();
-        let headers: Vec<(&str, &str)> = last_id.iter().map(|id| ("Last-Event-ID", id.as_str())).collect();
-        let ask = |address: Option<&str>| {
-            let remote = self.remote.endless(address)?;
-            Ok::<_, anyhow::Error>(remote.send(Method::GET, &path, "text/event-stream", None, &headers))
-        };
-        let answer = match ask(None) {
-            // Another worker has it, and says where.
-            Ok(Err(Trouble::Elsewhere { address: Some(address), .. })) => ask(Some(&address)),
-            other => other,
-        };
-        // What went wrong is seen by whoever lists the streams; a feed that cannot be had now is tried again.
-        let Ok(Ok(response)) = answer else { return };
+        let Some(response) = self.feed() else { return };
         let mut event = EventStream::default();
         for line in BufReader::new(response).lines() {
             let Ok(line) = line else { return };
@@ -193,9 +192,38 @@ impl Follower {
                 return;
             }
             if id.is_some() {
-                *self.last_id.lock() = id;
+                *self.memory.last_id.lock() = id;
             }
         }
+    }
+
+    /// The feed, from whichever worker has the stream. What goes wrong here is seen by whoever lists the streams; what goes
+    /// wrong with another worker is seen here alone, and told once. A feed that cannot be had now is tried again.
+    fn feed(&self) -> Option<Response> {
+        let path = format!("{}/captions?types={}", stream_path(&self.name), self.types);
+        let last_id = self.memory.last_id.lock().clone();
+        let headers: Vec<(&str, &str)> = last_id.iter().map(|id| ("Last-Event-ID", id.as_str())).collect();
+        let ask = |address: Option<&str>| {
+            let remote = self.remote.endless(address)?;
+            Ok::<_, anyhow::Error>(remote.send(Method::GET, &path, "text/event-stream", None, &headers))
+        };
+        let why = match ask(None) {
+            Ok(Ok(response)) => return Some(response),
+            Ok(Err(Trouble::Elsewhere { address: Some(address), .. })) => match ask(Some(&address)) {
+                Ok(Ok(response)) => return Some(response),
+                Ok(Err(Trouble::Unreachable { base, cause })) => {
+                    format!("its worker does not answer at {base} ({cause})")
+                }
+                Ok(Err(trouble)) => trouble.to_string(),
+                Err(error) => format!("{error:#}"),
+            },
+            Ok(Err(Trouble::Elsewhere { said, address: None })) => said,
+            _ => return None,
+        };
+        if !self.memory.is_told.swap(true, Relaxed) {
+            say_err(&scrub_urls(&plain(&format!("{}: cannot be followed: {why}", self.name))));
+        }
+        None
     }
 
     fn readable(&self, data: &str) -> Option<String> {

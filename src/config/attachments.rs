@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Streams that are attached and detached while the service runs. Without this table, and without `[cluster]`, there are
-/// only those under `[streams]`.
+/// Streams that are attached and detached while the service runs. Needs `[http]`, a `folder`, or `[cluster]`; without any of
+/// them there are only those under `[streams]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttachmentsConfig {

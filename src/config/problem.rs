@@ -188,7 +188,19 @@ fn mask(text: &str) -> String {
 
 /// Where the value of the first key that sounds secret begins.
 fn secret_value(line: &str) -> Option<usize> {
-    const WORDS: [&str; 5] = ["password", "passwd", "secret", "token", "passphrase"];
+    const WORDS: [&str; 11] = [
+        "password",
+        "passwd",
+        "secret",
+        "token",
+        "passphrase",
+        "authorization",
+        "cookie",
+        "credential",
+        "api-key",
+        "api_key",
+        "apikey",
+    ];
     let lower = line.to_ascii_lowercase();
     let first = lower.find('=').filter(|at| lower[..*at].contains("key")).map(|at| at + 1);
     let is_of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"' | '\'');

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base::{
     media::StreamName,
-    redact::{SourceUrl, is_secret_parameter},
+    redact::{SourceUrl, holds_secret_values, is_secret_parameter},
 };
 use url::Url;
 
@@ -126,11 +126,28 @@ fn check_url(text: &str) -> Result<SourceUrl, String> {
     if text.contains("${") {
         return Err(format!("`url`: no variables are put into the URL of an attachment; user and password: {INSTEAD}"));
     }
+    if text.trim() != text || !(text.contains("://") || text.starts_with('/')) {
+        return Err(format!(
+            "`url`: `{}` is neither a URL, such as rtsp://192.0.2.10/stream1, nor an absolute path",
+            base::redact::scrub_urls(text)
+        ));
+    }
     let url = ingest::source_url(text).map_err(|e| format!("`url`: {e}"))?;
     let parsed = Url::parse(url.expose()).map_err(|e| format!("`url`: `{url}` is no URL ({e})"))?;
     if !parsed.username().is_empty() || parsed.password().is_some() {
         return Err(format!(
             "`url`: `{url}` has a user or a password in it, and attachments are listed and published: {INSTEAD}"
+        ));
+    }
+    if parsed.query_pairs().any(|(_, value)| Url::parse(&value).is_ok_and(|inner| inner.password().is_some())) {
+        return Err(format!("`url`: a URL within it has a password, and attachments are listed and published: {INSTEAD}"));
+    }
+    let before_query = url.expose().split('?').next().unwrap_or_default();
+    let behind = parsed.fragment().unwrap_or_default();
+    if holds_secret_values(before_query) || holds_secret_values(behind) {
+        return Err(format!(
+            "`url`: `{url}` holds a password or token in its path, and attachments are listed and published: {INSTEAD}; \
+             a camera that takes it nowhere else goes into [streams] of the configuration file"
         ));
     }
     let secret = parsed.query_pairs().find(|(name, value)| is_secret_parameter(name) && !value.is_empty());

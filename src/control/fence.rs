@@ -7,7 +7,10 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
     },
     time::Duration,
 };
@@ -36,7 +39,7 @@ impl Fence {
     /// that the fence must be held until the leases are sure again.
     pub fn tick(&self) -> Duration {
         let now = self.clock.monotonic();
-        let before = self.ticked_at.swap(nanos(now), Relaxed);
+        let before = self.ticked_at.swap(nanos(now), AcqRel);
         now.saturating_sub(Duration::from_nanos(before))
     }
 
@@ -47,7 +50,7 @@ impl Fence {
 
     /// Whether events may go out.
     pub fn is_open(&self) -> bool {
-        let since = nanos(self.clock.monotonic()).saturating_sub(self.ticked_at.load(Relaxed));
+        let since = nanos(self.clock.monotonic()).saturating_sub(self.ticked_at.load(Acquire));
         !self.held.load(Relaxed) && since <= nanos(self.patience)
     }
 

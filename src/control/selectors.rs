@@ -22,6 +22,10 @@ pub const DEFAULT_PROFILE: &str = "default";
 /// The state, in lists, of a stream that no worker has.
 pub const WAITING: &str = "waiting";
 
+/// Bytes of a pattern, and braces in it.
+const LONGEST_PATTERN: usize = 512;
+const MOST_BRACES: usize = 8;
+
 /// The name of a stream, exact (`front-door`) or as a pattern: `*` is any text, `?` one character, `[ab]` one of these,
 /// `{front,back}` one of these words. Upper and lower case differ.
 #[derive(Debug, Clone)]
@@ -38,6 +42,13 @@ impl NamePattern {
     pub fn new(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("an empty text fits no stream: write a name, or a pattern such as `gate-*`".into());
+        }
+        // The library recurses into braces, and a request may bring any text.
+        if text.len() > LONGEST_PATTERN || text.matches('{').count() > MOST_BRACES {
+            return Err(format!(
+                "a pattern of {} bytes: at most {LONGEST_PATTERN}, and {MOST_BRACES} pairs of braces",
+                text.len()
+            ));
         }
         let glob = GlobBuilder::new(text).backslash_escape(false).build();
         let glob = glob.map_err(|e| format!("`{text}` is no pattern of names: {}", e.kind()))?;

@@ -1,8 +1,8 @@
 //! What happens to every request before and after its route, and which function answers which row of the table.
 
 use axum::{
-    Router,
-    extract::{MatchedPath, Request, State},
+    RequestExt as _, Router,
+    extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
@@ -98,8 +98,12 @@ async fn front(State(service): State<Shared>, mut request: Request, next: Next) 
                 preflight()
             } else {
                 request.extensions_mut().insert(pass);
-                match streams::elsewhere(&service, &route, request.uri().path()) {
-                    Some(elsewhere) => elsewhere.into_response(),
+                let refusal = match unreadable(&mut request).await {
+                    None => streams::elsewhere(&service, &route, request.uri().path()),
+                    unreadable => unreadable,
+                };
+                match refusal {
+                    Some(refusal) => refusal.into_response(),
                     None => next.run(request).await,
                 }
             }
@@ -124,6 +128,16 @@ async fn front(State(service): State<Shared>, mut request: Request, next: Next) 
     tracing::debug!(%method, route, status, "request");
     *service.requests.lock().entry((route, status)).or_default() += 1;
     response
+}
+
+/// A refusal where a name in the path is no text, such as `%ff`: no handler has to look.
+async fn unreadable(request: &mut Request) -> Option<Refusal> {
+    match request.extract_parts::<RawPathParams>().await {
+        Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => {
+            Some(Refusal::bad("the path is not UTF-8: names have letters, digits, `.`, `_` and `-`"))
+        }
+        _ => None,
+    }
 }
 
 fn preflight() -> Response {

@@ -38,7 +38,7 @@ const BAD_BODY: Answer =
     Answer { status: 400, description: "The body, a parameter or the name is wrong.", content: &[(JSON, ERROR)] };
 const NOT_YOURS: Answer = Answer {
     status: 409,
-    description: "It belongs to the configuration file or to the watched folder, or this service has no store.",
+    description: "It belongs to the configuration file or to the watched folder.",
     content: &[(JSON, ERROR)],
 };
 const CHANGED: Answer = Answer {

@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, sync::Arc};
 
-use eyewitness::control::attachment::Origin;
+use eyewitness::control::{attachment::Origin, desk::WorkerListed, report::Announcement};
 use serde_json::Value;
 
 use super::{
@@ -41,6 +41,9 @@ fn streams_are_attached_listed_and_detached() {
     assert_eq!(nothing, "no stream fits\n");
     assert_eq!(run(&scene, &served, &["detach", "yard"]).expect(0).stdout, "yard: detached\n");
     run(&scene, &served, &["detach", "yard"]).expect(1).complains(&["stream `yard` is not attached"]);
+    // The service judges the weight; this one takes any.
+    run(&scene, &served, &["attach", "rtsp://h/", "--name", "light", "--weight", "-1"]).expect(0);
+    assert_eq!(served.board.stream("light").unwrap().attachment.weight, -1.0);
     // A file is named as the shell sees it.
     scene.file("clip.mp4", "");
     run(&scene, &served, &["attach", "clip.mp4", "--name", "clip"]).expect(0);
@@ -61,7 +64,11 @@ fn what_goes_wrong_is_told_plainly() {
          no profile is called `peple`; did you mean `people`?\n"
     );
     run(&scene, &served, &["detach", "gate"]).expect(2).complains(&["configuration file"]);
-    run(&scene, &served, &["attach", "rtsp://h/", "--name", "a b"]).expect(2).complains(&["no stream name"]);
+    run(&scene, &served, &["attach", "rtsp://h/", "--name", "a b"]).expect(2).complains(&["`a b` is no stream name"]);
+    run(&scene, &served, &["detach", "a b"]).expect(2).complains(&["`a b` is no stream name"]);
+    let twice = ["attach", "rtsp://h/", "--name", "a", "--tag", "x=1", "--tag", "x=2"];
+    run(&scene, &served, &twice).expect(2).complains(&["tag `x` is given twice"]);
+    assert!(served.board.stream("a").is_none());
     run(&scene, &served, &["attach", "rtsp://h/", "--name", "later"]).expect(1).complains(&["broker down"]);
     run(&scene, &served, &["streams", "--state", "plaing"]).expect(2).complains(&["did you mean `playing`"]);
     run(&scene, &served, &["tail", "--stream", "hal"]).expect(1).complains(&["did you mean `hall`"]);
@@ -108,8 +115,11 @@ fn a_url_is_tried_through_the_service() {
         assert!(done.stdout.contains(part), "`{part}` is missing in:\n{}", done.stdout);
     }
     assert_eq!(std::fs::read(scene.path("yard.jpg")).unwrap(), PICTURE);
-    let done = run(&scene, &served, &["probe", "rtsp://u:hunter2@dead/"]).expect(2).complains(&["connection refused"]);
-    assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
+    // Nothing is wrong with what was asked: the source cannot be played.
+    let done = run(&scene, &served, &["probe", "rtsp://u:hunter2@dead/"]).expect(1);
+    assert_eq!(done.stderr, "error: rtsp://***@dead/: connection refused\n");
+    let done = run(&scene, &served, &["probe", "nonsense://x", "--local"]).expect(1);
+    assert!(done.stderr.starts_with("error: `nonsense://x` has a scheme"), "{}", done.stderr);
 }
 
 #[test]
@@ -126,6 +136,50 @@ fn top_draws_streams_and_workers_once() {
         assert!(drawn.contains(part), "`{part}` is missing in:\n{drawn}");
     }
     assert!(!drawn.contains('\u{1b}'), "no escape sequences where nobody asked for them:\n{drawn}");
+}
+
+#[test]
+fn what_is_told_of_a_stream_that_plays_is_shown() {
+    let served = Served::controlled("{}", control(None));
+    let mut told = listed("rtsp://192.0.2.2/", Origin::Api, "w-2");
+    told.report.as_mut().unwrap().detail = Some("without its sound".into());
+    served.board.show("far", told);
+    let table = run(&Scene::new(), &served, &["streams"]).expect(0).stdout;
+    assert!(table.contains("playing: without its sound"), "{table}");
+}
+
+#[test]
+fn feeds_of_other_workers_are_followed_there() {
+    let (served, other) = (Served::controlled("{}", control(None)), Served::controlled("{}", control(None)));
+    other.feed.attach(super::served::stream("far"));
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Workers tell host and port alone.
+    for (worker, address) in [("w-3", other.addr), ("w-4", free)] {
+        let announcement = Announcement {
+            capacity: 8.0,
+            leases: Vec::new(),
+            n_streams: 1,
+            draining: false,
+            address: Some(address.to_string()),
+            version: "0.1.0".into(),
+        };
+        served.board.worker(worker, Some(WorkerListed { announcement, at_ms: 0, is_this: false }));
+    }
+    for (name, worker) in [("far", "w-3"), ("dead", "w-4"), ("lost", "w-9")] {
+        served.board.show(name, listed("rtsp://192.0.2.2/", Origin::Api, worker));
+    }
+    let mut command = Scene::new().command(&["tail"]);
+    command.env("EYEWITNESS_SERVICE", served.url("http", ""));
+    let followed = Process::start(command);
+    other.wait_for_readers(1);
+    other.publish(caption("far", 0, 0, true, "far words"));
+    followed.line("          far");
+    let dead = followed.line("dead: ");
+    assert!(dead.contains("cannot be followed") && dead.contains(&format!("at http://{free}")), "{dead}");
+    let lost = followed.line("lost: ");
+    assert!(lost.contains("cannot be followed") && lost.contains("`w-9`"), "{lost}");
+    let n_told = followed.output().lines().filter(|line| line.contains("cannot be followed")).count();
+    assert_eq!(n_told, 2, "{}", followed.output());
 }
 
 #[test]

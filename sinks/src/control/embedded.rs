@@ -91,7 +91,9 @@ impl Embedded {
 
     /// Keeps nothing: for runs that begin anew each time, and for tests.
     pub fn in_memory(clock: Arc<dyn Clock>) -> Self {
-        let mut embedded = Self { store: None, epoch: 0, clock, news: VecDeque::new(), in_trouble: false, left: false };
+        // Greater than those of the process before, whom consumers may remember.
+        let epoch = u64::try_from(clock.wall().as_second()).unwrap_or(0);
+        let mut embedded = Self { store: None, epoch, clock, news: VecDeque::new(), in_trouble: false, left: false };
         embedded.begin();
         embedded
     }

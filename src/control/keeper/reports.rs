@@ -47,16 +47,33 @@ impl Keeper {
             Ok(report) => report,
             Err(e) => return tracing::warn!(stream = name, "a checkpoint that cannot be read: {e}"),
         };
+        let is_late = self.reports.get(name).is_some_and(|known| report.epoch < known.epoch);
         self.run_reported(name, &report);
         self.keep_report(name, report);
+        if is_late {
+            self.retell(name);
+        }
+    }
+
+    /// A late record is the last of its key now: who has the stream puts what holds behind it.
+    fn retell(&mut self, name: &str) {
+        let Some(known) = self.reports.get(name).cloned() else { return };
+        match self.runs.get_mut(name) {
+            Some(run) if run.epoch == Some(known.epoch) => run.told = None,
+            Some(_) => {}
+            None => {
+                let lease = self.book.place(name).and_then(|(lease, _)| self.leases.get(lease as usize));
+                if self.caught_up && !self.is_held() && lease.is_some_and(|lease| lease.epoch().is_some()) {
+                    self.post_report(name, &known);
+                }
+            }
+        }
     }
 
     /// Keeps a report unless a newer one is known. What this worker knows of its own streams is newer than what it reads.
     pub(super) fn keep_report(&mut self, name: &str, report: Report) {
-        let is_old = self.reports.get(name).is_some_and(|known| {
-            let is_own_echo = known.worker == self.me.worker && report.at_ms < known.at_ms;
-            report.epoch < known.epoch || (report.epoch == known.epoch && is_own_echo)
-        });
+        let is_old =
+            self.reports.get(name).is_some_and(|known| (report.epoch, report.at_ms) < (known.epoch, known.at_ms));
         if !is_old {
             self.reports.insert(name.to_owned(), report);
             self.show(name);
@@ -173,6 +190,14 @@ impl Keeper {
             if let Some(told) = &mut run.told {
                 told.is_written = is_written;
             }
+            return;
+        }
+        // The last word about a run that is gone.
+        if is_written || self.leaving.is_some() || self.book.entry(name).is_none() {
+            return;
+        }
+        if let Some(known) = self.reports.get(name).filter(|known| known.worker == self.me.worker).cloned() {
+            self.post_report(name, &known);
         }
     }
 

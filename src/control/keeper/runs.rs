@@ -202,13 +202,15 @@ impl Keeper {
             return self.show_fixed(name, report);
         }
         if self.book.entry(name).is_none() {
-            return self.forget_report(name);
+            let is_known_later = self.reports.get(name).is_some_and(|known| Some(known.epoch) > run.epoch);
+            return if is_known_later { self.show(name) } else { self.forget_report(name) };
         }
-        // What the fence kept back is not published: that is no good order.
-        report.released = !self.is_held();
-        if !run.is_overtaken && !self.is_held() {
-            self.post_report(name, &report);
+        // What the fence kept back is not published: that is no good order. Nobody else is told, so it is not kept here either.
+        if run.is_overtaken || self.is_held() {
+            return;
         }
+        report.released = true;
+        self.post_report(name, &report);
         self.keep_report(name, report);
     }
 

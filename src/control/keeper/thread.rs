@@ -240,7 +240,8 @@ impl<S: Stage> Office<S> {
     /// Tells the fence that the keeper is awake. Where it was not for long, the fence is held before it can open.
     fn tick(&mut self) {
         let now = self.clock.monotonic();
-        if now.saturating_sub(self.ticked_at) > FROZEN {
+        // Where there are no other workers nobody can have taken anything meanwhile.
+        if now.saturating_sub(self.ticked_at) > FROZEN && self.keeper.me.session_timeout.is_some() {
             self.woke = true;
             self.fence.hold(true);
         }
