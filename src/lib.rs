@@ -12,6 +12,7 @@ pub mod hls;
 pub mod http;
 pub mod latency;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod probing;
 pub mod reference;

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    eyewitness::memory::make_do_with_few_arenas();
     eyewitness::cli::main()
 }

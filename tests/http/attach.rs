@@ -86,7 +86,9 @@ fn what_cannot_be_is_refused_and_says_why() {
     check("PUT", a, &[JSON], r#"{"url":"rtsp://u:hunter2@h/","weight":"hunter2"}"#, 400, &["`weight`"]);
     check("PUT", a, &[JSON], &format!(r#"{{"url":"{}"}}"#, "x".repeat(65_536)), 413, &["64 KiB"]);
     check("PUT", "/v1/streams/a%20b", &[JSON], good, 400, &["no stream name"]);
-    for (method, path) in [("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("GET", ""), ("GET", "/captions"), ("GET", "/hls/a.ts")] {
+    for (method, path) in
+        [("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("GET", ""), ("GET", "/captions"), ("GET", "/hls/a.ts")]
+    {
         check(method, &format!("/v1/streams/%ff{path}"), &[JSON], good, 400, &["the path is not UTF-8"]);
     }
     check("PUT", &format!("{a}?force=1"), &[JSON], good, 400, &["unknown parameter `force`"]);

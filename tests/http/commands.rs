@@ -117,9 +117,11 @@ fn a_url_is_tried_through_the_service() {
     assert_eq!(std::fs::read(scene.path("yard.jpg")).unwrap(), PICTURE);
     // Nothing is wrong with what was asked: the source cannot be played.
     let done = run(&scene, &served, &["probe", "rtsp://u:hunter2@dead/"]).expect(1);
-    assert_eq!(done.stderr, "error: rtsp://***@dead/: connection refused\n");
+    assert!(done.stderr.starts_with("error: rtsp://"), "{}", done.stderr);
+    let done = done.complains(&["connection refused"]);
+    assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
     let done = run(&scene, &served, &["probe", "nonsense://x", "--local"]).expect(1);
-    assert!(done.stderr.starts_with("error: `nonsense://x` has a scheme"), "{}", done.stderr);
+    done.complains(&["error: `nonsense://x` has a scheme"]);
 }
 
 #[test]
@@ -168,7 +170,8 @@ fn feeds_of_other_workers_are_followed_there() {
     for (name, worker) in [("far", "w-3"), ("dead", "w-4"), ("lost", "w-9")] {
         served.board.show(name, listed("rtsp://192.0.2.2/", Origin::Api, worker));
     }
-    let mut command = Scene::new().command(&["tail"]);
+    let scene = Scene::new();
+    let mut command = scene.command(&["tail"]);
     command.env("EYEWITNESS_SERVICE", served.url("http", ""));
     let followed = Process::start(command);
     other.wait_for_readers(1);
