@@ -12,6 +12,9 @@ const BEFORE_CLAIMING_AGAIN: Duration = Duration::from_secs(2);
 /// Between tries to claim where the plane failed, or the claim was not great enough.
 const BETWEEN_CLAIMS: Duration = Duration::from_millis(250);
 
+/// No plane has more: a greater number is somebody's mistake.
+const MOST_LEASES: u32 = 1 << 16;
+
 /// One lease, as this worker sees it.
 #[derive(Default)]
 pub(super) struct Lease {
@@ -58,7 +61,7 @@ pub(super) enum Hold {
     Open,
     /// No, before then: it has to be seen whether the group went on without us.
     Held(Duration),
-    /// No: the group did. Until a lease is granted anew, or no stream is left.
+    /// No: the group did. Until no stream of a forfeited lease is left.
     Lost,
 }
 
@@ -90,6 +93,12 @@ impl Keeper {
         self.leases.resize_with(n_known, Lease::default);
     }
 
+    /// What is said about a lease may come before the plane has found out that there is one.
+    fn know_lease(&mut self, lease: u32) {
+        let n_known = self.leases.len().max(lease as usize + 1);
+        self.leases.resize_with(n_known, Lease::default);
+    }
+
     /// Of all claims of other leases.
     pub(super) fn greatest_epoch(&self, but: u32) -> u64 {
         let others = self.leases.iter().enumerate().filter(|(lease, _)| *lease != but as usize);
@@ -97,13 +106,18 @@ impl Keeper {
     }
 
     pub(super) fn read_claim(&mut self, lease: u32, worker: String, epoch: u64) {
-        let Some(state) = self.leases.get_mut(lease as usize) else { return };
+        if lease >= MOST_LEASES {
+            return;
+        }
+        self.know_lease(lease);
+        let state = &mut self.leases[lease as usize];
         // A claim that this process did not post is of an earlier life under the same id: somebody else's.
         let is_mine = worker == self.me.worker && state.n_claiming > 0;
         if is_mine {
             state.n_claiming -= 1;
         }
         if state.newest.as_ref().is_some_and(|claim| claim.epoch >= epoch) {
+            state.claim_after = self.now.mono + BEFORE_CLAIMING_AGAIN;
             return;
         }
         state.newest = Some(Claim { worker, epoch, is_mine });
@@ -122,16 +136,13 @@ impl Keeper {
     }
 
     pub(super) fn granted(&mut self, leases: &[u32]) {
-        for lease in leases {
-            if let Some(lease) = self.leases.get_mut(*lease as usize) {
-                lease.grip = Grip::Granted;
-                lease.claim_after = self.now.mono;
-            }
+        for lease in leases.iter().filter(|lease| **lease < MOST_LEASES) {
+            self.know_lease(*lease);
+            let lease = &mut self.leases[*lease as usize];
+            lease.grip = Grip::Granted;
+            lease.claim_after = self.now.mono;
         }
         self.duties.unsettled(self.now.mono);
-        if self.hold == Hold::Lost && !leases.is_empty() {
-            self.open();
-        }
     }
 
     pub(super) fn revoked(&mut self, leases: &[u32], lost: bool) {
@@ -161,7 +172,10 @@ impl Keeper {
         let is_over = match self.hold {
             Hold::Open => false,
             Hold::Held(until) => self.now.mono >= until,
-            Hold::Lost => !self.runs.values().any(|run| run.lease.is_some() && run.is_on_stage()),
+            Hold::Lost => !self.runs.values().any(|run| {
+                let lease = run.lease.and_then(|lease| self.leases.get(lease as usize));
+                run.is_on_stage() && lease.is_some_and(|lease| lease.grip == Grip::Forfeit)
+            }),
         };
         if is_over {
             self.open();

@@ -47,27 +47,8 @@ impl Keeper {
             Ok(report) => report,
             Err(e) => return tracing::warn!(stream = name, "a checkpoint that cannot be read: {e}"),
         };
-        let is_late = self.reports.get(name).is_some_and(|known| report.epoch < known.epoch);
         self.run_reported(name, &report);
         self.keep_report(name, report);
-        if is_late {
-            self.retell(name);
-        }
-    }
-
-    /// A late record is the last of its key now: who has the stream puts what holds behind it.
-    fn retell(&mut self, name: &str) {
-        let Some(known) = self.reports.get(name).cloned() else { return };
-        match self.runs.get_mut(name) {
-            Some(run) if run.epoch == Some(known.epoch) => run.told = None,
-            Some(_) => {}
-            None => {
-                let lease = self.book.place(name).and_then(|(lease, _)| self.leases.get(lease as usize));
-                if self.caught_up && !self.is_held() && lease.is_some_and(|lease| lease.epoch().is_some()) {
-                    self.post_report(name, &known);
-                }
-            }
-        }
     }
 
     /// Keeps a report unless a newer one is known. What this worker knows of its own streams is newer than what it reads.
