@@ -74,7 +74,9 @@ impl SourceUrl {
             secrets.extend(both_spellings(url.username()));
         }
         let pieces = text.split(['/', '?', '&', ';', '#']).filter_map(|piece| piece.split_once('='));
-        for (_, value) in pieces.filter(|(name, value)| !value.is_empty() && is_secret_parameter(&percent_decoded(name))) {
+        for (_, value) in
+            pieces.filter(|(name, value)| !value.is_empty() && is_secret_parameter(&percent_decoded(name)))
+        {
             secrets.extend(both_spellings(value));
         }
         secrets.retain(|s| s.len() >= 3);
@@ -146,7 +148,8 @@ fn hide_values(url: &str) -> String {
     let is_end = |c: char| matches!(c, '/' | '?' | '&' | ';' | '#');
     let mut out = String::with_capacity(url.len());
     for piece in url.split_inclusive(is_end) {
-        let (piece, end) = piece.split_at(piece.rfind(is_end).filter(|at| at + 1 == piece.len()).unwrap_or(piece.len()));
+        let (piece, end) =
+            piece.split_at(piece.rfind(is_end).filter(|at| at + 1 == piece.len()).unwrap_or(piece.len()));
         match piece.split_once('=') {
             Some((name, value)) if !value.is_empty() && is_secret_parameter(&percent_decoded(name)) => {
                 out.push_str(name);

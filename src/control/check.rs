@@ -140,7 +140,9 @@ fn check_url(text: &str) -> Result<SourceUrl, String> {
         ));
     }
     if parsed.query_pairs().any(|(_, value)| Url::parse(&value).is_ok_and(|inner| inner.password().is_some())) {
-        return Err(format!("`url`: a URL within it has a password, and attachments are listed and published: {INSTEAD}"));
+        return Err(format!(
+            "`url`: a URL within it has a password, and attachments are listed and published: {INSTEAD}"
+        ));
     }
     let before_query = url.expose().split('?').next().unwrap_or_default();
     let behind = parsed.fragment().unwrap_or_default();
