@@ -61,7 +61,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err("the body is empty; it must be a JSON object".into());
     }
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
+    // serde would take its values for those of the fields, in order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err("the body must be a JSON object".into());
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -115,7 +116,7 @@ mod tests {
         check(r#"{"url":"rtsp://u:hunter2@h/","url":"b"}"#, &["duplicate field `url`"]);
         check(r#"{"url":"a"} {"#, &["trailing characters", "column 13"]);
         check("nonsense", &["line 1"]);
-        check("[1]", &["line 1"]);
+        check(" [1]", &["must be a JSON object"]);
     }
 
     #[test]
