@@ -93,10 +93,7 @@ fn worker_killed() {
     let scale = Scale::of_this_run();
     let mut arena = Arena::enter();
     let broker = arena.broker();
-    let mut fleet = Fleet::new(broker, "killed-workers");
-    for name in ["w1", "w2", "w3"] {
-        fleet.start(name);
-    }
+    let mut fleet = Fleet::start_all(broker, "killed-workers", &["w1", "w2", "w3"]);
     fleet.attach(0, N_STREAMS);
     let n_kills = scale.of(1, 20);
     let mut outages: Vec<(i64, Vec<String>)> = Vec::new();
@@ -145,10 +142,7 @@ fn worker_frozen() {
     let scale = Scale::of_this_run();
     let mut arena = Arena::enter();
     let broker = arena.broker();
-    let mut fleet = Fleet::new(broker, "frozen-workers");
-    for name in ["w1", "w2", "w3"] {
-        fleet.start(name);
-    }
+    let mut fleet = Fleet::start_all(broker, "frozen-workers", &["w1", "w2", "w3"]);
     fleet.attach(0, N_STREAMS);
     let mut frozen = Vec::new();
     for at in 0..scale.of(1, 5) {
@@ -201,10 +195,7 @@ fn kafka_stopped() {
     let scale = Scale::of_this_run();
     let mut arena = Arena::enter();
     let broker = arena.broker();
-    let mut fleet = Fleet::new(broker, "stopped-kafka");
-    for name in ["w1", "w2", "w3"] {
-        fleet.start(name);
-    }
+    let mut fleet = Fleet::start_all(broker, "stopped-kafka", &["w1", "w2", "w3"]);
     fleet.attach(0, N_STREAMS);
     fleet.wait_until_settled(N_STREAMS);
     wait_for_records_after(&fleet, &broker.address(), now_ms());
@@ -239,10 +230,7 @@ fn kafka_stopped() {
 fn worker_added_and_drained() {
     let mut arena = Arena::enter();
     let broker = arena.broker();
-    let mut fleet = Fleet::new(broker, "moving-workers");
-    for name in ["w1", "w2"] {
-        fleet.start(name);
-    }
+    let mut fleet = Fleet::start_all(broker, "moving-workers", &["w1", "w2"]);
     fleet.attach(0, N_STREAMS);
     let before = fleet.wait_until_settled(N_STREAMS);
     wait_for_records_after(&fleet, &broker.address(), now_ms());
@@ -273,10 +261,7 @@ fn worker_added_and_drained() {
 fn workers_restarted_in_turn() {
     let mut arena = Arena::enter();
     let broker = arena.broker();
-    let mut fleet = Fleet::new(broker, "rolling-workers");
-    for name in ["w1", "w2", "w3"] {
-        fleet.start(name);
-    }
+    let mut fleet = Fleet::start_all(broker, "rolling-workers", &["w1", "w2", "w3"]);
     fleet.attach(0, N_STREAMS);
     for name in ["w1", "w2", "w3"] {
         fleet.wait_until_settled(N_STREAMS);
@@ -302,10 +287,7 @@ fn workers_restarted_in_turn() {
 fn a_recording_is_resumed() {
     let mut arena = Arena::enter();
     let broker = arena.broker();
-    let mut fleet = Fleet::new(broker, "resumed-recording");
-    for name in ["w1", "w2"] {
-        fleet.start(name);
-    }
+    let mut fleet = Fleet::start_all(broker, "resumed-recording", &["w1", "w2"]);
     let clip = serde_json::json!({ "url": crate::harness::CLIP });
     fleet.workers[0].put("clip", &clip);
     let who = fleet.wait_until_settled(1);

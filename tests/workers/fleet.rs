@@ -78,8 +78,12 @@ pub(super) struct Worker {
 }
 
 impl Fleet {
-    pub(super) fn new(broker: &Broker, prefix: &'static str) -> Self {
-        Self { scene: Scene::new(), address: broker.address(), prefix, n_starts: 0, workers: Vec::new() }
+    /// Starts these workers.
+    pub(super) fn start_all(broker: &Broker, prefix: &'static str, names: &[&str]) -> Self {
+        let (scene, address) = (Scene::new(), broker.address());
+        let mut fleet = Self { scene, address, prefix, n_starts: 0, workers: Vec::new() };
+        names.iter().for_each(|name| fleet.start(name));
+        fleet
     }
 
     /// Starts a worker of this name, in the folder that a worker of this name had before, if any.
