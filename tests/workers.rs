@@ -65,6 +65,19 @@ fn wait_for_records_after(fleet: &Fleet, broker: &str, at_ms: i64) {
     });
 }
 
+/// Waits until every worker has its share and records of every stream have come since, and nothing has moved meanwhile.
+fn wait_until_nothing_moves(fleet: &Fleet, broker: &str) -> Vec<(String, String)> {
+    wait_for("an even share that stays", || {
+        let who = fleet.wait_until_settled(N_STREAMS);
+        let is_even = fleet.workers.iter().all(|worker| those_of(&who, &worker.name).len() >= N_STREAMS / 3 - 2);
+        if !is_even {
+            return None;
+        }
+        wait_for_records_after(fleet, broker, now_ms());
+        (fleet.wait_until_settled(N_STREAMS) == who).then_some(who)
+    })
+}
+
 /// After a move in good order nobody told a gap. Gives how long it was from the last frame of one worker to the first of the
 /// next: nothing, where the next one looked before the other one let go.
 #[track_caller]
@@ -98,8 +111,7 @@ fn worker_killed() {
     let n_kills = scale.of(1, 20);
     let mut outages: Vec<(i64, Vec<String>)> = Vec::new();
     for at in 0..n_kills {
-        let who = fleet.wait_until_settled(N_STREAMS);
-        wait_for_records_after(&fleet, &broker.address(), now_ms());
+        let who = wait_until_nothing_moves(&fleet, &broker.address());
         let victim = format!("w{}", 1 + at % 3);
         let lost = those_of(&who, &victim);
         assert!(!lost.is_empty(), "{victim} had streams: {who:?}");
@@ -126,7 +138,8 @@ fn worker_killed() {
                 .iter()
                 .filter(|gap| before.is_some_and(|before| gap["session"] == before.session.as_str()))
                 .collect();
-            assert_eq!(told.len(), 1, "{stream}: one gap for one outage: {told:?}");
+            let all = account.gaps_of(stream);
+            assert_eq!(told.len(), 1, "{stream}: one gap for one outage at {killed_at}: {before:?} {next:?} {all:#?}");
             assert_eq!(told[0]["reason"], "worker_lost");
         }
     }

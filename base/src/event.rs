@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     media::{GapReason, SessionId, SourceDescription, StreamInfo},
-    time::{CaptureTime, Pts},
+    time::{CaptureTime, Pts, Timestamp},
 };
 
 /// One record on its way to the sinks. Shared, never changed.
@@ -40,6 +40,8 @@ pub enum Body {
     Transcript(Transcript),
     /// Readable text made from words.
     Caption(Caption),
+    /// A rule that fired.
+    Alert(Box<Alert>),
 }
 
 impl Body {
@@ -51,6 +53,7 @@ impl Body {
             Self::Gap(_) => "gap",
             Self::Transcript(_) => "transcript",
             Self::Caption(_) => "caption",
+            Self::Alert(_) => "alert",
         }
     }
 }
@@ -296,6 +299,112 @@ pub struct Caption {
     pub language: Option<String>,
     /// The segment that its words come from.
     pub segment: String,
+}
+
+/// How far an alert's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AlertState {
+    /// It is there now.
+    Opened,
+    /// It goes on, and more is known.
+    Updated,
+    /// It is over. Nothing follows.
+    Closed,
+}
+
+impl AlertState {
+    /// The word used on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Updated => "updated",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// How much an alert matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Somebody should look.
+    Warning,
+    /// Somebody must act now.
+    Critical,
+}
+
+impl Severity {
+    /// The word used on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// A moment of a stream by both clocks, as far as they are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlertTime {
+    /// Stream time in the session of the record; none where it was in an earlier session.
+    pub pts: Option<Pts>,
+    /// Wall clock; none where the recording carries no date.
+    pub at: Option<Timestamp>,
+}
+
+/// What a rule has found, at one moment of its life. Each record stands for itself and replaces the one before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// `<session>-alert-<rule>-<number>`, of the session in which it was opened: the same in all records of its life.
+    pub alert: String,
+    /// Counts the records of its life, from 0. The event's id is `<alert>-<revision>`.
+    pub revision: u32,
+    /// How far it has come.
+    pub state: AlertState,
+    /// The rule's name.
+    pub rule: Arc<str>,
+    /// How much it matters.
+    pub severity: Severity,
+    /// One line for people.
+    pub summary: String,
+    /// When what it speaks of began, which is before it was confirmed.
+    pub since: AlertTime,
+    /// When it ended; none while it goes on.
+    pub until: Option<AlertTime>,
+    /// Why it is over, in words; none before.
+    pub closed_because: Option<String>,
+    /// What it rests on.
+    pub evidence: Evidence,
+}
+
+/// What an alert rests on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Evidence {
+    /// Ids of the tracks that it is about, in the session of the record.
+    pub tracks: Vec<u64>,
+    /// Those objects as they were seen last.
+    pub objects: Vec<TrackedObject>,
+    /// The words that it is about, in the order of speaking.
+    pub words: Vec<Word>,
+    /// The zones and lines of its rule.
+    pub shapes: Vec<Shape>,
+    /// Where the annotated picture is or will be: a path of the HTTP service; none where no evidence is kept.
+    pub snapshot: Option<String>,
+    /// The same of the clip.
+    pub clip: Option<String>,
+}
+
+/// A zone or a line of a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shape {
+    /// What it is called, if anything.
+    pub name: Option<Arc<str>>,
+    /// Corners as parts of the picture's width and height, 0 to 1, origin top left.
+    pub points: Arc<[[f32; 2]]>,
+    /// The last corner is joined to the first: a zone. Otherwise a line.
+    pub is_closed: bool,
 }
 
 /// A stretch of a stream that was not analysed.

@@ -171,6 +171,7 @@ impl Console {
             }
             Body::Caption(caption) if self.speech == Speech::Captions => (caption.start, caption_text(caption)?),
             Body::Transcript(_) | Body::Caption(_) => return None,
+            Body::Alert(alert) => (event.pts, alert_text(alert, self.paint)),
         };
         self.name_width = self.name_width.max(name.len()).min(MAX_NAME_WIDTH);
         let name = format!("{name:<0$}", self.name_width);
@@ -314,6 +315,18 @@ fn status_text(status: &Status, paint: Paint) -> String {
     }
     if let Some(detail) = &status.detail {
         text.push_str(&format!("  {detail}"));
+    }
+    text
+}
+
+fn alert_text(alert: &base::event::Alert, paint: Paint) -> String {
+    let word = format!("alert {} ({})", alert.state.as_str(), alert.severity.as_str());
+    let mut text = format!("{}  {}: {}", paint.bold(&word), alert.rule, alert.summary);
+    if let Some(because) = &alert.closed_because {
+        text.push_str(&format!(" - {because}"));
+    }
+    if let Some(snapshot) = alert.evidence.snapshot.as_deref().filter(|_| alert.revision == 0) {
+        text.push_str(&format!("  {snapshot}"));
     }
     text
 }

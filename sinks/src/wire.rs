@@ -17,13 +17,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 
+mod alert;
 mod detections;
 pub mod kit;
 mod speech;
+pub use alert::{AlertEvidence, AlertRecord, Severity, Shape};
 pub use speech::{CaptionRecord, TranscriptRecord, WordRecord};
 
 /// Version of this wire format, in every record: `major.minor`. The minor grows when fields are added.
-pub const SPEC_VERSION: &str = "1.3";
+pub const SPEC_VERSION: &str = "1.4";
 
 /// Most records of a frame with a few objects are shorter.
 const USUAL_BYTES: usize = 768;
@@ -47,6 +49,9 @@ pub enum Record<'a> {
     /// One cue of captions.
     #[serde(borrow)]
     Caption(CaptionRecord<'a>),
+    /// A rule that fired, at one moment of its life.
+    #[serde(borrow)]
+    Alert(AlertRecord<'a>),
 }
 
 impl<'a> Record<'a> {
@@ -58,6 +63,7 @@ impl<'a> Record<'a> {
             Self::Gap(record) => &record.envelope,
             Self::Transcript(record) => &record.envelope,
             Self::Caption(record) => &record.envelope,
+            Self::Alert(record) => &record.envelope,
         }
     }
 }
@@ -400,6 +406,7 @@ pub fn record(event: &Event, published_at: Option<Timestamp>) -> Record<'_> {
         }),
         Body::Transcript(t) => Record::Transcript(speech::transcript(envelope, t)),
         Body::Caption(c) => Record::Caption(speech::caption(envelope, c)),
+        Body::Alert(a) => Record::Alert(alert::alert(envelope, a)),
     }
 }
 

@@ -55,7 +55,11 @@ pub struct Stored {
     pub attachment: Attachment,
     /// By whom.
     pub origin: Origin,
-    /// Grows by one with every change. Of two texts for one name, the greater one holds.
+    /// When it was attached, milliseconds since 1970: a stream that is detached and attached again is another one, whatever its
+    /// name. Changes and moves keep it.
+    #[serde(default)]
+    pub born: u64,
+    /// Grows by one with every change. Of two texts for one name, the one born later holds, then the one with more changes.
     pub revision: u64,
     /// Revision at which the URL was last changed: how far a run of an earlier one has come says nothing about this one.
     #[serde(default)]
@@ -67,4 +71,11 @@ pub struct Stored {
     /// The stream has moved to this lease; what is written here only says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<u32>,
+}
+
+impl Stored {
+    /// Of two texts for one name, the one with the greater rank holds.
+    pub fn rank(&self) -> (u64, u64) {
+        (self.born, self.revision)
+    }
 }

@@ -12,6 +12,10 @@ pub struct Report {
     pub worker: String,
     /// The lease's epoch: a report with a smaller one than another report's is old.
     pub epoch: u64,
+    /// When the attachment that is run was attached, milliseconds since 1970: a report about an earlier stream of the same name
+    /// says nothing about this one.
+    #[serde(default)]
+    pub born: u64,
     /// Of the attachment that is run.
     #[serde(default)]
     pub revision: u64,

@@ -45,11 +45,13 @@ pub enum Kind {
     Status,
     /// Stretches that were not analysed.
     Gap,
+    /// Rules that fired.
+    Alert,
 }
 
 impl Kind {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 4] = [Self::Caption, Self::Transcript, Self::Status, Self::Gap];
+    pub const ALL: [Self; 5] = [Self::Caption, Self::Transcript, Self::Status, Self::Gap, Self::Alert];
 
     /// The `type` on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -58,6 +60,7 @@ impl Kind {
             Self::Transcript => "transcript",
             Self::Status => "status",
             Self::Gap => "gap",
+            Self::Alert => "alert",
         }
     }
 
@@ -68,6 +71,7 @@ impl Kind {
             Self::Transcript => "transcripts",
             Self::Status => "status",
             Self::Gap => "gaps",
+            Self::Alert => "alerts",
         }
     }
 
@@ -78,6 +82,7 @@ impl Kind {
             Body::Transcript(_) => Some(Self::Transcript),
             Body::Status(_) => Some(Self::Status),
             Body::Gap(_) => Some(Self::Gap),
+            Body::Alert(_) => Some(Self::Alert),
             Body::Detections(_) => None,
         }
     }

@@ -106,7 +106,7 @@ fn what_is_kept_and_what_is_not() {
     put(&feed, Event::new(&stream("cam"), &session("s"), 0, Pts::ZERO, None, Body::Detections(detections)));
     put(&feed, status("cam", "s", 0, StreamState::Interrupted));
     let view = feed.stream("cam").expect("stream");
-    assert_eq!(view.tape.counts(), [0, 0, 1, 0]);
+    assert_eq!(view.tape.counts(), [0, 0, 1, 0, 0]);
     assert_eq!(view.latest.expect("status").1.state, StreamState::Interrupted);
     let mut out = Scrape::default();
     feed.scrape(&mut out);

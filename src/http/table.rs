@@ -13,9 +13,9 @@ pub(super) const STREAMS: &str = "/v1/streams";
 pub(super) const STREAM: &str = "/v1/streams/{name}";
 /// Media type of most answers.
 pub(super) const JSON: &str = "application/json";
-const KINDS: [&str; 4] = {
-    let [a, b, c, d] = Kind::ALL;
-    [a.plural(), b.plural(), c.plural(), d.plural()]
+const KINDS: [&str; 5] = {
+    let [a, b, c, d, e] = Kind::ALL;
+    [a.plural(), b.plural(), c.plural(), d.plural(), e.plural()]
 };
 
 const fn good(content: &'static [(&'static str, &'static str)]) -> Answer {

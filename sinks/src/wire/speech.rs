@@ -112,7 +112,7 @@ pub(super) fn transcript<'a>(envelope: Envelope<'a>, t: &'a Transcript) -> Trans
     }
 }
 
-fn word(word: &Word) -> WordRecord<'_> {
+pub(super) fn word(word: &Word) -> WordRecord<'_> {
     WordRecord {
         text: Cow::from(&word.text),
         start_ms: word.start.millis(),

@@ -21,11 +21,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Where the stream lies: the greatest revision that has not moved away; of equal ones the greatest lease, so that
+    /// Where the stream lies: the greatest rank that has not moved away; of equal ones the greatest lease, so that
     /// everybody comes to the same.
     pub(super) fn place(&self) -> Option<(u32, &Stored)> {
         let staying = self.texts.iter().filter(|(_, stored)| stored.moved_to.is_none());
-        staying.max_by_key(|(lease, stored)| (stored.revision, **lease)).map(|(lease, stored)| (*lease, stored))
+        staying.max_by_key(|(lease, stored)| (stored.rank(), **lease)).map(|(lease, stored)| (*lease, stored))
     }
 
     /// Every lease in which something is written.
@@ -36,6 +36,11 @@ impl Entry {
     /// The greatest revision, also of texts that have moved.
     pub(super) fn revision(&self) -> u64 {
         self.texts.values().map(|stored| stored.revision).max().unwrap_or(0)
+    }
+
+    /// The latest birth, also of texts that have moved.
+    pub(super) fn born(&self) -> u64 {
+        self.texts.values().map(|stored| stored.born).max().unwrap_or(0)
     }
 }
 
@@ -107,7 +112,7 @@ mod tests {
     fn one_text_of_several_holds() {
         let stored = |revision: u64, moved_to: Option<u32>| {
             let attachment = serde_json::from_str(r#"{"url":"test://"}"#).expect("good");
-            Stored { attachment, origin: Origin::Api, revision, url_since: 1, after: 0, moved_to }
+            Stored { attachment, origin: Origin::Api, born: 7, revision, url_since: 1, after: 0, moved_to }
         };
         let check = |texts: &[(u32, u64, Option<u32>)], expected: Option<(u32, u64)>| {
             for turn in 0..texts.len() {

@@ -158,7 +158,7 @@ impl Keeper {
             return;
         }
         match before {
-            Some(before) if before.moved_to.is_none() && before.revision > now.revision => {
+            Some(before) if before.moved_to.is_none() && before.rank() > now.rank() => {
                 let stored = Stored { revision: before.revision + 1, ..before };
                 self.post_attachment(Errand::Other, to, name, Some(&stored));
             }

@@ -100,6 +100,7 @@ impl Keeper {
         let mut report = Report {
             worker: self.me.worker.clone(),
             epoch: run.epoch.unwrap_or(0),
+            born: run.born,
             revision: run.revision,
             state: run.state().to_owned(),
             detail,
@@ -238,7 +239,7 @@ impl Keeper {
                 origin: stored.origin,
                 revision: stored.revision,
                 profile: entry.profile.clone(),
-                report: self.reports.get(name).cloned(),
+                report: self.reports.get(name).filter(|report| report.born == stored.born).cloned(),
             }))
         });
         // A stream between two leases is still attached.

@@ -34,6 +34,8 @@ pub(super) struct Run {
     pub(super) epoch: Option<u64>,
     /// Of what was started.
     print: u64,
+    /// When its attachment was attached.
+    pub(super) born: u64,
     /// Of the attachment that was started, or that would have been the same to run.
     pub(super) revision: u64,
     pub(super) phase: Phase,
@@ -101,6 +103,7 @@ impl Run {
             lease,
             epoch,
             print: 0,
+            born: 0,
             revision: 0,
             phase: Phase::Running { is_seen: false },
             reading: None,
@@ -205,6 +208,10 @@ impl Keeper {
             let is_known_later = self.reports.get(name).is_some_and(|known| Some(known.epoch) > run.epoch);
             return if is_known_later { self.show(name) } else { self.forget_report(name) };
         }
+        // Another stream has this name by now.
+        if self.book.place(name).is_some_and(|(_, stored)| stored.born != run.born) {
+            return self.show(name);
+        }
         // What the fence kept back is not published: that is no good order. Nobody else is told, so it is not kept here either.
         if run.is_overtaken || self.is_held() {
             return;
@@ -214,9 +221,8 @@ impl Keeper {
         self.keep_report(name, report);
     }
 
-    /// Nothing is known of a stream any more: one of this name that comes later begins anew.
+    /// Nothing is known of a stream any more, once this is written and read back; where it is not, it is tidied up later.
     pub(super) fn forget_report(&mut self, name: &str) {
-        self.reports.remove(name);
         self.post(Errand::Other, Post::Checkpoint { name: name.to_owned(), text: None });
         self.show(name);
     }
@@ -259,6 +265,8 @@ impl Keeper {
             return Verdict::Stop;
         }
         let lease = match (self.book.place(name), self.book.entry(name)) {
+            // Another one by the same name.
+            (Some((_, stored)), _) if stored.born != run.born => return Verdict::Stop,
             (Some((lease, _)), _) => lease,
             // It is moving, and where it goes was not read yet.
             (None, Some(_)) => return self.verdict_elsewhere(name),
@@ -391,7 +399,10 @@ impl Keeper {
 
     fn is_to_start(&self, name: &str, lease: u32) -> bool {
         let Some((place, stored)) = self.book.place(name) else { return false };
-        let has_ended = self.reports.get(name).is_some_and(|r| r.state == "ended" && r.revision >= stored.revision);
+        let has_ended = self
+            .reports
+            .get(name)
+            .is_some_and(|r| r.state == "ended" && r.born == stored.born && r.revision >= stored.revision);
         place == lease && !has_ended && !self.runs.contains_key(name) && !self.fixed.contains_key(name)
     }
 
@@ -407,9 +418,10 @@ impl Keeper {
         let Some((_, stored)) = self.book.place(name) else { return };
         let Ok(checked_name) = StreamName::new(name) else { return };
         let mut run = Run::new(checked_name, Some(lease), Some(epoch));
-        (run.revision, run.resolved) = (stored.revision, stored.revision);
+        (run.born, run.revision, run.resolved) = (stored.born, stored.revision, stored.revision);
         // Of a source that had come to its end, or that was another one, nothing is to be gone on from.
-        let report = self.reports.get(name).filter(|report| report.state != "ended").cloned();
+        let is_of_use = |report: &&Report| report.state != "ended" && report.born == stored.born;
+        let report = self.reports.get(name).filter(is_of_use).cloned();
         run.earlier = report.map(|mut report| {
             report.position_ms = report.position_ms.filter(|_| report.revision >= stored.url_since);
             report
@@ -436,8 +448,9 @@ impl Keeper {
         run.is_overtaken |= report.epoch > own;
         let is_newer =
             run.earlier.as_ref().is_none_or(|known| (report.epoch, report.at_ms) > (known.epoch, known.at_ms));
-        let is_of_use =
-            report.epoch < own && is_newer && !run.has_played && run.phase == Phase::Running { is_seen: true };
+        let is_of_use = report.born == run.born
+            && report.epoch < own
+            && is_newer && !run.has_played && run.phase == Phase::Running { is_seen: true };
         if is_of_use && report.state != "ended" {
             let mut report = report.clone();
             report.position_ms = report.position_ms.filter(|_| report.revision >= url_since);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sinks::control::Post;
 
 use super::{
-    Action, Keeper,
+    Action, Keeper, millis,
     placement::{self, Burden},
 };
 use crate::control::{
@@ -113,9 +113,13 @@ impl Keeper {
         let lease = self.lease_for(attachment.weight);
         // Greater than whatever is left of an earlier stream of this name.
         let revision = self.book.entry(name).map_or(0, |entry| entry.revision()) + 1;
+        // Later than whatever this worker has attached, or knows of it.
+        let known = self.book.entry(name).map_or(0, |entry| entry.born()).max(self.last_born);
+        self.last_born = millis(self.now.wall).unsigned_abs().max(known + 1);
         let stored = Stored {
             attachment,
             origin,
+            born: self.last_born,
             revision,
             url_since: revision,
             after: self.greatest_epoch(lease),

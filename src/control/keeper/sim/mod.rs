@@ -114,8 +114,8 @@ struct World {
     next_worker: usize,
     next_wish: u64,
     asked: BTreeMap<u64, Asked>,
-    /// When a stream was last wished about; none while it is on its way.
-    wished_at: BTreeMap<String, Option<Millis>>,
+    /// Who was last asked about a stream, and when it was answered; none while it is on its way.
+    wished_at: BTreeMap<String, (usize, Option<Millis>)>,
     /// What must be attached in the end, where that is sure.
     expected: BTreeMap<String, Option<Option<Attachment>>>,
     down_until: Millis,
@@ -207,13 +207,13 @@ impl World {
         let id = self.next_wish;
         self.next_wish += 1;
         asked.inputs.push(Input::Wish { id, wish, origin: Origin::Api });
-        self.wished_at.insert(name.clone(), None);
+        self.wished_at.insert(name.clone(), (worker, None));
         self.asked.insert(id, Asked { worker, name, wished, was_healthy });
     }
 
     fn answered(&mut self, id: u64, answer: Result<Granted, Refused>) {
         let asked = self.asked.remove(&id).expect("a wish is answered once");
-        self.wished_at.insert(asked.name.clone(), Some(self.now));
+        self.wished_at.insert(asked.name.clone(), (asked.worker, Some(self.now)));
         let expected = self.expected.entry(asked.name.clone()).or_insert(Some(None));
         match answer {
             Ok(_) if asked.was_healthy => *expected = Some(asked.wished),
@@ -225,17 +225,18 @@ impl World {
         }
     }
 
-    /// A stream about which nobody waits for an answer, and the last one is known everywhere.
-    fn free_name(&mut self) -> Option<String> {
+    /// A stream about which nobody waits for an answer, and the last one is known to this worker: it gave it, or it is known
+    /// everywhere.
+    fn free_name(&mut self, worker: usize) -> Option<String> {
         let name =
             format!("{}{}", ["live", "live", "file", "bad"][self.random.below(4) as usize], self.random.below(3));
-        let is_free = self.wished_at.get(&name).is_none_or(|at| at.is_some_and(|at| self.now > at + 2000));
+        let is_free = self.wished_at.get(&name).is_none_or(|(by, at)| at.is_some_and(|at| *by == worker || self.now > at + 2000));
         is_free.then_some(name)
     }
 
     fn wish_something(&mut self) {
         let Some(worker) = self.any_worker() else { return };
-        let Some(name) = self.free_name() else { return };
+        let Some(name) = self.free_name(worker) else { return };
         let url = match &name[..3] {
             "liv" => "rtsp://camera/",
             "fil" => "file:///clip.mp4",
@@ -260,7 +261,7 @@ impl World {
         let lost: Vec<u64> = self.asked.iter().filter(|(_, a)| a.worker == id).map(|(wish, _)| *wish).collect();
         for wish in lost {
             if let Some(asked) = self.asked.remove(&wish) {
-                self.wished_at.insert(asked.name.clone(), Some(self.now));
+                self.wished_at.insert(asked.name.clone(), (asked.worker, Some(self.now)));
                 self.expected.insert(asked.name, None);
             }
         }
@@ -450,7 +451,7 @@ impl World {
             }
             if name.starts_with("file") {
                 assert!(
-                    reports.iter().all(|r| r.is_some_and(|r| r.state == "ended")),
+                    reports.iter().all(|r| r.is_some_and(|r| r.state == "ended" && r.born == stored.born)),
                     "seed {seed}: {name} {reports:?}"
                 );
                 assert!(!self.published_lately.contains_key(name), "seed {seed}: {name} still runs");
@@ -593,6 +594,33 @@ fn files(seed: u64) {
     world.check_quiet();
 }
 
+/// A file that is detached and attached again at once is another one: it is run from its beginning, whoever ran the first.
+fn anew(seed: u64) {
+    let mut world = World::new(seed);
+    world.add_worker();
+    world.add_worker();
+    world.run(6000);
+    let asked = world.any_worker().expect("two");
+    let n_times = 2 + world.random.below(3) as usize;
+    for at in 0..n_times {
+        let attachment = attachment("file:///clip.mp4", at as u64);
+        let wish = Wish::Put { name: "file0".into(), attachment: Box::new(attachment.clone()) };
+        world.ask(asked, wish, Some(attachment));
+        let pause = 2500 + world.random.below(8000);
+        world.run(pause);
+        if at + 1 < n_times {
+            world.ask(asked, Wish::Remove { name: "file0".into() }, None);
+            while world.wished_at["file0"].1.is_none() {
+                world.run(TICK);
+            }
+        }
+    }
+    world.run(30_000);
+    let begun = &world.n_files_begun["file0"];
+    assert!(begun.len() >= n_times && begun.iter().all(|at| *at == 0), "seed {seed}: {n_times} times, begun at {begun:?}");
+    world.check_quiet();
+}
+
 /// EYEWITNESS_SEED=7 shows one schedule again, EYEWITNESS_SEEDS=5000 tries so many.
 fn try_all(n: u64, run: fn(u64)) {
     let env = |name: &str| std::env::var(name).ok()?.parse().ok();
@@ -620,4 +648,9 @@ fn a_killed_workers_streams_go_on_elsewhere_with_one_gap() {
 #[test]
 fn a_file_goes_on_where_it_was_and_ends_once() {
     try_all(60, files);
+}
+
+#[test]
+fn a_file_attached_anew_is_run_from_its_beginning() {
+    try_all(60, anew);
 }
