@@ -10,6 +10,7 @@ pub mod filter;
 mod layout;
 pub mod manifest;
 pub mod remote;
+pub mod rules;
 pub mod runtime;
 pub mod speech;
 pub mod store;

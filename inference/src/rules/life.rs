@@ -1,0 +1,332 @@
+//! An alert's life: opened once, updated while it goes on, closed once. One book for each rule of a stream.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use base::{
+    event::{Alert, AlertState, AlertTime, Body, Event, Evidence, Shape, TrackedObject, Word},
+    media::{SessionId, StreamInfo},
+    time::Timestamp,
+};
+
+use super::{
+    At, Rule,
+    finding::{Detail, Finding, Key},
+    timeline::Timeline,
+};
+
+/// Objects and words that an alert carries, at most.
+const MOST_EVIDENCE: usize = 50;
+/// What was open when the stream was taken over waits at least so long to be seen again.
+const WAITS: At = 10_000;
+
+/// An alert that was open, or over only just now, when the stream was taken over from another run of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Carried {
+    /// Its id.
+    pub alert: String,
+    /// Its rule.
+    pub rule: String,
+    /// Of its newest record.
+    pub revision: u32,
+    /// When it began.
+    pub since: Option<Timestamp>,
+    /// When it was over; none while it goes on.
+    pub until: Option<Timestamp>,
+    /// What it was about: the class of its object.
+    pub class: Option<String>,
+    /// Its line.
+    pub summary: String,
+}
+
+/// An alert that goes on.
+struct Open {
+    alert: String,
+    revision: u32,
+    since: AlertTime,
+    /// Session in which `since` has a stream time.
+    session: Option<SessionId>,
+    last: At,
+    told: At,
+    summary: String,
+    class: Option<String>,
+    tracks: BTreeSet<u64>,
+    objects: Vec<TrackedObject>,
+    words: Vec<Word>,
+    /// It happened at one moment: nothing is waited for but a repetition.
+    is_moment: bool,
+    has_news: bool,
+}
+
+/// The alerts of one rule on one stream.
+#[derive(Default)]
+pub(super) struct Book {
+    open: BTreeMap<Key, Open>,
+    /// Of objects whose ids are gone; until then they may be seen again.
+    orphans: Vec<(Open, At)>,
+    /// What was closed does not open before.
+    cooling: BTreeMap<Key, At>,
+    /// The same of what is not known by key any more.
+    cooling_all: Vec<(Timestamp, At)>,
+    n_opened: u64,
+}
+
+/// What an event is written with.
+pub(super) struct Desk<'a> {
+    pub(super) stream: &'a Arc<StreamInfo>,
+    pub(super) timeline: &'a Timeline,
+    pub(super) out: &'a mut Vec<Event>,
+}
+
+impl Book {
+    pub(super) fn carry(&mut self, rule: &Rule, carried: &Carried) {
+        let cooldown = rule.cooldown();
+        if let Some(until) = carried.until {
+            self.cooling_all.push((until, cooldown));
+            return;
+        }
+        let open = Open {
+            alert: carried.alert.clone(),
+            revision: carried.revision,
+            since: AlertTime { pts: None, at: carried.since },
+            session: None,
+            last: 0,
+            told: 0,
+            summary: carried.summary.clone(),
+            class: carried.class.clone(),
+            tracks: BTreeSet::new(),
+            objects: Vec::new(),
+            words: Vec::new(),
+            is_moment: false,
+            has_news: false,
+        };
+        self.orphans.push((open, At::MAX));
+    }
+
+    /// The stream plays for the first time, or again: what was open has so long to be seen again.
+    pub(super) fn restart(&mut self, rule: &Rule, at: At) {
+        let keys: Vec<Key> = self.open.keys().copied().collect();
+        let until = at + rule.close_after().max(WAITS);
+        for key in keys {
+            match (key, self.open.get_mut(&key)) {
+                (Key::Stream, Some(open)) => open.last = open.last.max(at),
+                (_, Some(_)) => self.orphans.extend(self.open.remove(&key).map(|open| (open, until))),
+                _ => {}
+            }
+        }
+        for (orphan, deadline) in &mut self.orphans {
+            *deadline = until;
+            orphan.last = orphan.last.max(at.min(until));
+        }
+        self.cooling.retain(|key, _| *key == Key::Stream);
+    }
+
+    pub(super) fn is_open(&self, key: Key) -> bool {
+        self.open.contains_key(&key)
+    }
+
+
+    /// Until when, on the engine's clock, the same thing may not open again.
+    pub(super) fn cools_until(&self, key: Key, at: At, timeline: &Timeline) -> Option<At> {
+        let by_key = self.cooling.get(&key).copied();
+        let by_wall = self.cooling_all.iter().filter_map(|(until, cooldown)| {
+            let since_ms = timeline.time(at).at?.duration_since(*until).as_millis();
+            Some(at - At::try_from(since_ms).ok()? + cooldown)
+        });
+        by_key.into_iter().chain(by_wall).max().filter(|until| *until > at)
+    }
+
+    /// It goes on, or is seen again, or opens. Whoever calls has looked whether it may.
+    pub(super) fn found(&mut self, rule: &Rule, at: At, finding: &Finding, desk: &mut Desk<'_>) {
+        let key = finding.key;
+        if !self.open.contains_key(&key) {
+            if let Some(orphan) = self.adopt(finding) {
+                self.open.insert(key, orphan);
+            } else {
+                let alert = format!("{}-alert-{}-{}", desk.timeline.session(), rule.name, self.n_opened);
+                self.n_opened += 1;
+                let mut open = Open {
+                    alert,
+                    revision: 0,
+                    since: desk.timeline.time(finding.since),
+                    session: Some(desk.timeline.session().clone()),
+                    last: at,
+                    told: at,
+                    summary: rule.summary(desk.stream, &finding.detail, at - finding.since),
+                    class: finding.detail.class.as_deref().map(str::to_owned),
+                    tracks: BTreeSet::new(),
+                    objects: Vec::new(),
+                    words: Vec::new(),
+                    is_moment: !finding.lasts,
+                    has_news: false,
+                };
+                open.take(finding);
+                open.has_news = false;
+                let event = open.event(rule, AlertState::Opened, at, None, desk);
+                self.open.insert(key, open);
+                desk.out.push(event);
+                return;
+            }
+        }
+        let Some(open) = self.open.get_mut(&key) else { return };
+        open.last = open.last.max(at);
+        open.take(finding);
+        // What is new is told at once, and how it goes on now and then.
+        let is_due = rule.update_every() > 0 && at - open.told >= rule.update_every();
+        if open.has_news || is_due {
+            open.has_news = false;
+            open.told = at;
+            open.revision += 1;
+            open.summary = rule.summary(desk.stream, &finding.detail, at - finding.since);
+            let event = open.event(rule, AlertState::Updated, at, None, desk);
+            desk.out.push(event);
+        }
+    }
+
+    /// An alert from before that this finding goes on with.
+    fn adopt(&mut self, finding: &Finding) -> Option<Open> {
+        let class = finding.detail.class.as_deref();
+        let fits = |(open, _): &(Open, At)| !open.is_moment && finding.lasts && open.class.as_deref() == class;
+        let (mut open, _) = self.orphans.remove(self.orphans.iter().position(fits)?);
+        open.tracks.clear();
+        open.objects.clear();
+        open.has_news = true;
+        Some(open)
+    }
+
+    /// Closes what was not found again in time. `now` is what the rule's conditions have come to; `keep` those that go on
+    /// without being found again.
+    pub(super) fn expire(&mut self, rule: &Rule, now: At, keep: bool, desk: &mut Desk<'_>) {
+        let after = rule.close_after();
+        let due: Vec<Key> =
+            self.open.iter().filter(|(_, open)| !keep && now - open.last > after).map(|(key, _)| *key).collect();
+        for key in due {
+            let Some(open) = self.open.remove(&key) else { continue };
+            let (last, word) = (open.last, if rule.looks { "seen" } else { "heard" });
+            let secs = after as f64 / 1000.0;
+            let because = match open.is_moment {
+                true => format!("it did not happen again for {secs} s"),
+                false => format!("not {word} for {secs} s"),
+            };
+            self.close(rule, key, open, last, last + after, &because, desk);
+        }
+        let late: Vec<usize> = (0..self.orphans.len()).filter(|n| now > self.orphans[*n].1).rev().collect();
+        for number in late {
+            let (open, until) = self.orphans.remove(number);
+            let last = open.last;
+            self.close(rule, Key::Stream, open, last, until, "not seen again after the stream was interrupted", desk);
+        }
+        self.cooling.retain(|_, until| *until > now);
+    }
+
+    /// Nothing more comes.
+    pub(super) fn close_all(&mut self, rule: &Rule, now: At, because: &str, desk: &mut Desk<'_>) {
+        for (key, open) in std::mem::take(&mut self.open) {
+            let last = open.last;
+            self.close(rule, key, open, last, now, because, desk);
+        }
+        for (open, _) in std::mem::take(&mut self.orphans) {
+            let last = open.last;
+            self.close(rule, Key::Stream, open, last, now, because, desk);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one alert's end, told whole")]
+    fn close(
+        &mut self,
+        rule: &Rule,
+        key: Key,
+        mut open: Open,
+        until: At,
+        at: At,
+        because: &str,
+        desk: &mut Desk<'_>,
+    ) {
+        if rule.cooldown() > 0 {
+            self.cooling.insert(key, until + rule.cooldown());
+        }
+        open.revision += 1;
+        let event = open.event(rule, AlertState::Closed, at, Some((until, because)), desk);
+        desk.out.push(event);
+    }
+}
+
+impl Open {
+    fn take(&mut self, finding: &Finding) {
+        for object in &finding.objects {
+            if let Some(track) = object.track {
+                // What a stream's alert is about changes from frame to frame; that is no news by itself.
+                self.has_news |= self.tracks.insert(track) && self.objects.is_empty();
+            }
+        }
+        if !finding.objects.is_empty() {
+            self.objects = finding.objects.iter().take(MOST_EVIDENCE).cloned().collect();
+        }
+        for word in &finding.words {
+            if self.words.len() < MOST_EVIDENCE && !self.words.iter().any(|known| known.start == word.start) {
+                self.words.push(word.clone());
+                self.has_news = true;
+            }
+        }
+    }
+
+    fn event(&self, rule: &Rule, state: AlertState, at: At, end: Option<(At, &str)>, desk: &Desk<'_>) -> Event {
+        let timeline = desk.timeline;
+        let session = timeline.session();
+        let since = match &self.session {
+            Some(began_in) if began_in == session => self.since,
+            _ => AlertTime { pts: None, ..self.since },
+        };
+        let mut tracks: Vec<u64> = self.tracks.iter().rev().take(MOST_EVIDENCE).copied().collect();
+        tracks.reverse();
+        let evidence = Evidence {
+            tracks,
+            objects: self.objects.clone(),
+            words: self.words.clone(),
+            shapes: rule.shapes.to_vec(),
+            snapshot: None,
+            clip: None,
+        };
+        let alert = Alert {
+            alert: self.alert.clone(),
+            revision: self.revision,
+            state,
+            rule: Arc::clone(&rule.name),
+            severity: rule.settings.severity,
+            summary: self.summary.clone(),
+            since,
+            until: end.map(|(until, _)| timeline.time(until)),
+            closed_because: end.map(|(_, because)| because.to_owned()),
+            evidence,
+        };
+        let (pts, captured) = timeline.stamp(at);
+        Event {
+            id: format!("{}-{}", self.alert, self.revision),
+            stream: Arc::clone(desk.stream),
+            session: session.clone(),
+            pts,
+            captured,
+            body: Body::Alert(Box::new(alert)),
+        }
+    }
+}
+
+/// The summary of a rule that says none, by what its condition found.
+pub(super) fn usual_summary(detail: &Detail, what: &str) -> String {
+    match detail {
+        Detail { phrase: Some(_), term: Some(_), .. } => "\"{phrase}\" was said ({term})".into(),
+        Detail { phrase: Some(_), .. } => "\"{phrase}\" was said".into(),
+        Detail { what: Some(what), .. } => what.clone(),
+        Detail { direction: Some(_), .. } => "{class} crossed {direction}".into(),
+        Detail { count: Some(_), .. } => "{count} there".into(),
+        Detail { class: Some(_), .. } => format!("{{class}} {what}"),
+        _ => what.to_owned(),
+    }
+}
+
+/// The shapes of conditions, for those who draw.
+pub(super) fn shapes(points: impl Iterator<Item = (Vec<[f32; 2]>, bool)>, name: &Arc<str>) -> Arc<[Shape]> {
+    points.map(|(points, is_closed)| Shape { name: Some(Arc::clone(name)), points: points.into(), is_closed }).collect()
+}

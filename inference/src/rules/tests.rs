@@ -1,0 +1,1 @@
+//! What rules make of what happens, as data.
