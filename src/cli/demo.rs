@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use base::{media::StreamName, time::SystemClock};
+use inference::rules::Rule;
 use ingest::camera::{Camera, CameraOptions};
 
 use sinks::file::{Existing, FileConfig};
@@ -80,6 +81,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         },
         tags: BTreeMap::from([("Location".to_owned(), "Campus".to_owned())]),
         source: ingest::SourceConfig::default(),
+        rules: rules()?,
     };
     let clock = SystemClock::new();
     let running = Running::Live;
@@ -123,6 +125,14 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     }
     say("Next: write your own cameras into eyewitness.toml (docs/guide/getting-started.md) and `eyewitness run`.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The demo's rules: who crosses the square, and a phrase that is said.
+const RULES: &str = include_str!("demo/rules.toml");
+
+fn rules() -> anyhow::Result<Vec<Arc<Rule>>> {
+    let book = config::parse_rules("the demo's rules", RULES).map_err(|e| anyhow::anyhow!("{e}"))?;
+    Ok(book.rules().map(Arc::clone).collect())
 }
 
 /// The service's own address, or any free port where something listens there already.

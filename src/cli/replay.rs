@@ -19,6 +19,7 @@ use base::{
 use indicatif::{ProgressBar, ProgressStyle};
 use inference::{
     engine::{EngineConfig, Provider},
+    rules::Rule,
     speech::config::{SpeechConfig, SpeechPoolConfig},
     store::ModelStore,
 };
@@ -84,6 +85,9 @@ pub(super) struct Args {
     /// Least score of a reported detection, 0 to 1; else the model's own
     #[arg(long, value_parser = parse_score)]
     min_score: Option<f32>,
+    /// Rules: a TOML file with [rules.NAME]; alerts are records among the others
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// Do not follow objects over frames
     #[arg(long)]
     no_track: bool,
@@ -146,6 +150,10 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
         track: !args.no_track,
         ..ProfileConfig::default()
     };
+    let rules: Vec<Arc<Rule>> = match &args.rules {
+        Some(path) => config::load_rules(path)?.rules().map(Arc::clone).collect(),
+        None => Vec::new(),
+    };
     let engine_config =
         EngineConfig { providers: args.providers.clone(), threads: args.threads, ..EngineConfig::default() };
     let to_file = args.out != Path::new("-");
@@ -184,6 +192,9 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     if models.pool.is_some() {
         settings += &format!(" {:?} {:?}", profile.speech, profile.captions);
     }
+    if !rules.is_empty() {
+        settings += &format!(" {rules:?}");
+    }
     let print = fingerprint(&args.input);
     let model_ids = [models.engine.map(|e| e.model_id()), models.pool.map(|p| p.model_id())];
     let of_models = model_ids.iter().flatten().flat_map(|m| [m.name.as_bytes(), m.version.as_bytes()]);
@@ -193,7 +204,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let running = Running::Replay { session };
     house.connect(&sinks, &running, None, grace)?;
     house.attach(
-        CheckedStream { name, url, profile, tags: BTreeMap::new(), source: ingest::SourceConfig::default() },
+        CheckedStream { name, url, profile, tags: BTreeMap::new(), source: ingest::SourceConfig::default(), rules },
         &running,
     )?;
     let analysis = house.analyses().pop().context("the stream has gone at once")?;

@@ -183,7 +183,12 @@ fn plane(config: &Checked, worker: &str, clock: &Arc<dyn Clock>) -> anyhow::Resu
 
 fn resolver(config: &Checked) -> Arc<Resolver> {
     let streams: BTreeMap<_, _> = config.streams.iter().map(|s| (s.name.to_string(), s.clone())).collect();
-    Resolver::new(Settings { profiles: config.profiles.clone(), secrets: config.secrets.clone(), streams })
+    Resolver::new(Settings {
+        profiles: config.profiles.clone(),
+        rules: config.rules.clone(),
+        secrets: config.secrets.clone(),
+        streams,
+    })
 }
 
 /// The streams of the file, each with the name of its profile.

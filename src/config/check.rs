@@ -10,7 +10,7 @@ use serde_spanned::Spanned;
 use sinks::{SinkConfig, SinkError, control::ClusterConfig, file::FileConfig};
 
 use super::{
-    Checked, CheckedStream, Config, NO_MODEL, ProfileConfig, StreamConfig, default_sinks,
+    Checked, CheckedStream, Config, NO_MODEL, ProfileConfig, RuleBook, StreamConfig, default_sinks,
     places::Places,
     problem::{Problem, Problems},
     shared,
@@ -39,6 +39,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
     let Config {
         streams,
         profiles,
+        rules,
         sinks,
         inference,
         speech,
@@ -58,11 +59,12 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
     }
     let folder = attachments.as_ref().and_then(|attachments| attachments.secrets_folder.clone());
     let secrets = Secrets::new(secrets, folder);
+    let rules = super::rules::check(&places, rules, &mut problems);
     let mut checked_streams = Vec::new();
     for (name, stream) in &streams {
         let checked_name =
             StreamName::new(name.get_ref()).map_err(|e| problems.push(Problem::at(name.span(), e.to_string()))).ok();
-        let scene = Scene { env, profiles: &profiles, secrets: &secrets, places: &places };
+        let scene = Scene { env, profiles: &profiles, rules: &rules, secrets: &secrets, places: &places };
         checked_streams.extend(scene.stream(name.get_ref(), checked_name, stream, &mut problems));
     }
     for (name, profile) in &profiles {
@@ -108,6 +110,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
     Ok(Checked {
         streams: checked_streams,
         profiles,
+        rules,
         secrets,
         attachments,
         cluster,
@@ -149,6 +152,7 @@ fn check_cluster(
 struct Scene<'a> {
     env: Env<'a>,
     profiles: &'a BTreeMap<String, ProfileConfig>,
+    rules: &'a RuleBook,
     secrets: &'a Secrets,
     places: &'a Places<'a>,
 }
@@ -204,6 +208,7 @@ impl Scene<'_> {
             profile: profile?,
             tags: stream.tags.clone(),
             source: stream.source.clone(),
+            rules: self.rules.of(written, &stream.tags),
         })
     }
 }

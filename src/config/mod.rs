@@ -8,12 +8,13 @@ pub(crate) mod json;
 pub(crate) mod places;
 pub mod problem;
 mod profile;
+mod rules;
 mod shared;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use base::{media::StreamName, redact::SourceUrl};
-use inference::{engine::EngineConfig, speech::config::SpeechPoolConfig};
+use inference::{engine::EngineConfig, rules::Rule, speech::config::SpeechPoolConfig};
 use ingest::SourceConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,6 +24,7 @@ use sinks::{SinkConfig, console::ConsoleConfig, control::ClusterConfig, file::Fi
 pub use self::attachments::AttachmentsConfig;
 pub use self::check::parse;
 pub use self::profile::{DEFAULT_DETECTOR, DEFAULT_TRANSCRIBER, NO_MODEL, ProfileConfig};
+pub use self::rules::{RuleBook, RuleConfig, load_rules, parse_rules};
 use self::{
     check::check_sinks,
     places::Places,
@@ -48,6 +50,9 @@ pub struct Config {
     /// else `default`, which exists even if it is not written here.
     #[serde(default)]
     pub profiles: BTreeMap<String, ProfileConfig>,
+    /// What of that which is seen and heard somebody is to be told of, by rule name: see the guide to alerts.
+    #[serde(default)]
+    pub rules: BTreeMap<String, RuleConfig>,
     /// Where events go, by sink name. Without any: readable lines on the console, and the file `eyewitness-out/events.jsonl`.
     #[serde(default)]
     pub sinks: BTreeMap<String, SinkConfig>,
@@ -137,6 +142,8 @@ pub struct CheckedStream {
     pub tags: BTreeMap<String, String>,
     /// How to connect.
     pub source: SourceConfig,
+    /// The rules that are for it.
+    pub rules: Vec<Arc<Rule>>,
 }
 
 /// A configuration that can be started.
@@ -145,6 +152,8 @@ pub struct Checked {
     pub streams: Vec<CheckedStream>,
     /// The profiles, as written: `default` may be missing.
     pub profiles: BTreeMap<String, ProfileConfig>,
+    /// The rules.
+    pub rules: RuleBook,
     /// The secrets of sources.
     pub secrets: Secrets,
     /// Attaching and detaching, if the file says anything about it.

@@ -75,6 +75,7 @@ pub fn check(
                 profile: profile_settings(chosen, profiles),
                 tags: tags.clone(),
                 source: source.clone(),
+                rules: Vec::new(),
             },
         }),
         _ => Err(wrong),

@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often the thread looks whether it is to stop.
 const STOP_WITHIN: Duration = Duration::from_millis(250);
 /// Tables of the file that are taken anew.
-const TAKEN: [&str; 2] = ["profiles", "secrets"];
+const TAKEN: [&str; 3] = ["profiles", "rules", "secrets"];
 
 /// Reads the configuration file again.
 pub struct Reloader {
@@ -73,7 +73,7 @@ impl Reloader {
         }
         let secrets = checked.secrets.in_folder_of(&before.secrets);
         self.secrets = secrets.stamp();
-        self.resolver.replace(Settings { profiles: checked.profiles, secrets, streams });
+        self.resolver.replace(Settings { profiles: checked.profiles, rules: checked.rules, secrets, streams });
         let tables: BTreeSet<_> = now.keys().chain(self.started.keys()).map(String::as_str).collect();
         let changed = tables.into_iter().filter(|name| !TAKEN.contains(name) && *name != "streams");
         let changed = changed.filter(|name| now.get(*name) != self.started.get(*name)).map(str::to_owned);
@@ -169,7 +169,12 @@ mod tests {
             fs::write(&path, &text).expect("file");
             let checked = config::load(&path).map_err(|e| e.to_string()).expect("good");
             let streams = checked.streams.into_iter().map(|stream| (stream.name.to_string(), stream)).collect();
-            let resolver = Resolver::new(Settings { profiles: checked.profiles, secrets: checked.secrets, streams });
+            let resolver = Resolver::new(Settings {
+                profiles: checked.profiles,
+                rules: checked.rules,
+                secrets: checked.secrets,
+                streams,
+            });
             let reloader = Reloader::new(&path, Arc::clone(&resolver)).map_err(|e| e.to_string()).expect("file");
             Self { dir, resolver, reloader }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use inference::rules::Carried;
 use serde::{Deserialize, Serialize};
 
 /// How a stream is and how far it has come, told by the worker that runs it about once a second. It is what a successor
@@ -38,6 +39,9 @@ pub struct Report {
     /// Of a source that can be resumed: its own time, in milliseconds, up to which every event has arrived at the far ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position_ms: Option<u64>,
+    /// Alerts that are open, or over only just now: whoever takes the stream over goes on with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<Carried>,
     /// Wall clock of this report, milliseconds since 1970.
     pub at_ms: i64,
     /// What it counts.

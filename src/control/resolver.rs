@@ -16,13 +16,15 @@ use super::{
     secrets::Secrets,
     selectors::profile_for,
 };
-use crate::config::CheckedStream;
+use crate::config::{CheckedStream, RuleBook};
 
 /// What can change while the service runs.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// The profiles.
     pub profiles: Profiles,
+    /// The rules.
+    pub rules: RuleBook,
     /// The secrets.
     pub secrets: Secrets,
     /// The streams of the configuration file, with their profiles and credentials put in.
@@ -70,7 +72,9 @@ impl Resolver {
     /// As [`check`]. A stream that already runs had better go on as it does: its secret may be on its way.
     pub fn resolve(&self, name: &str, attachment: &Attachment) -> Result<Resolved, Vec<String>> {
         let settings = self.settings();
-        check(name, attachment, &settings.profiles, &settings.secrets)
+        let mut resolved = check(name, attachment, &settings.profiles, &settings.secrets)?;
+        resolved.stream.rules = settings.rules.of(name, &attachment.tags);
+        Ok(resolved)
     }
 
     /// Name of the profile that a stream runs or would run; of one that names a profile that there is not, that name.

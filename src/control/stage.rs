@@ -6,6 +6,8 @@ use base::{
     time::{Pts, Timestamp},
 };
 
+use inference::rules::Carried;
+
 use super::report::Figures;
 use crate::config::CheckedStream;
 
@@ -51,6 +53,8 @@ pub struct Earlier {
     pub released: bool,
     /// Where a source that can be resumed goes on: its own time.
     pub position: Option<Pts>,
+    /// Alerts that were open, or over only just now.
+    pub alerts: Vec<Carried>,
 }
 
 /// A stream at one moment.
@@ -74,6 +78,8 @@ pub struct StreamReading {
     pub analysed_at: Option<Timestamp>,
     /// Of a source that can be resumed: its own time up to which every event has arrived at the far ends.
     pub position: Option<Pts>,
+    /// Alerts that are open, or over only just now.
+    pub alerts: Vec<Carried>,
     /// Counters.
     pub figures: Figures,
 }

@@ -189,6 +189,7 @@ mod tests {
                 analysed_at: at(5_000),
                 released,
                 position: None,
+                alerts: Vec::new(),
             };
             let name = StreamName::new("a").expect("name");
             let info = Arc::new(StreamInfo { name, tags: Default::default(), epoch: Some(17) });

@@ -25,6 +25,7 @@ use inference::{
     captions::{CaptionConfig, Captioner},
     engine::LanePolicy,
     filter::DetectionFilter,
+    rules::{Carried, Rule, Rules},
     speech::{
         config::SpeechConfig,
         pool::{Ear, EarPolicy, EarReading, SpeechPool},
@@ -91,6 +92,8 @@ pub struct AnalysisOptions {
     pub session: Option<SessionId>,
     /// What an earlier run left of it.
     pub earlier: Option<Earlier>,
+    /// What somebody is to be told of.
+    pub rules: Vec<Arc<Rule>>,
 }
 
 /// One stream's analysis and accounts.
@@ -122,6 +125,8 @@ impl Analysis {
         let findings = Arc::new(Findings::default());
         // What happens before the first session (a refused password, say) belongs to a session too: this one.
         let session = options.session.unwrap_or_else(|| SessionId::live(options.clock.wall()));
+        let carried = options.earlier.as_ref().map(|earlier| earlier.alerts.clone()).unwrap_or_default();
+        let rules = Rules::new(Arc::clone(&options.info), &options.rules, &carried);
         let life = Arc::new(Mutex::new(Life::new(session, options.earlier)));
         let fence = options.fanout.fence().cloned();
         let looks = options.sight.is_some();
@@ -140,6 +145,7 @@ impl Analysis {
             });
             Outlet::live(options.fanout, watch)
         };
+        let outlet = outlet.ruled(rules);
         let lane = match options.sight {
             None => None,
             Some(sight) => {
@@ -245,6 +251,12 @@ impl Analysis {
             n_dropped: DropReason::ALL.into_iter().filter_map(dropped).collect(),
             n_gaps: self.findings.counts.lock().n_gaps,
         }
+    }
+
+    /// Its alerts that are open, or over only just now.
+    pub fn open_alerts(&self) -> Vec<Carried> {
+        let outlet = self.outlet.lock().clone();
+        outlet.open_alerts()
     }
 
     /// The run before this one has come to here. Says nothing to a run that has played already.

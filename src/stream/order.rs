@@ -4,6 +4,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use base::{event::Event, time::Pts};
+use inference::rules::{Carried, Rules};
 use parking_lot::Mutex;
 
 use super::holdup::Watch;
@@ -36,20 +37,52 @@ pub struct Outlet {
     sides: Option<Arc<Mutex<[Side; 2]>>>,
     /// Notices hold-ups of a live stream.
     watch: Option<Arc<Watch>>,
+    /// Look at every event that goes out. None where there are none.
+    rules: Option<Arc<Mutex<Rules>>>,
 }
 
 impl Outlet {
     /// Of a recording; `in_order` where both branches are worked off.
     pub fn recorded(fanout: Fanout, in_order: bool) -> Self {
-        Self { fanout, sides: in_order.then(Arc::default), watch: None }
+        Self { fanout, sides: in_order.then(Arc::default), watch: None, rules: None }
     }
 
     /// Of a live stream.
     pub fn live(fanout: Fanout, watch: Option<Arc<Watch>>) -> Self {
-        Self { fanout, sides: None, watch }
+        Self { fanout, sides: None, watch, rules: None }
+    }
+
+    /// The same, with rules that look at every event.
+    #[must_use]
+    pub fn ruled(mut self, rules: Rules) -> Self {
+        self.rules = (!rules.is_empty()).then(|| Arc::new(Mutex::new(rules)));
+        self
+    }
+
+    /// Alerts that are open, or over only just now.
+    pub fn open_alerts(&self) -> Vec<Carried> {
+        self.rules.as_ref().map(|rules| rules.lock().carried()).unwrap_or_default()
     }
 
     fn send(&self, event: Event) {
+        let Some(rules) = &self.rules else { return self.give(event) };
+        // One record after the other of an alert's life: held until they are out.
+        let mut rules = rules.lock();
+        let alerts = rules.observe(&event);
+        self.give(event);
+        alerts.into_iter().for_each(|alert| self.give(alert));
+    }
+
+    /// Sound was listened to up to here.
+    fn listened_until(&self, until: Pts) {
+        if let Some(rules) = &self.rules {
+            let mut rules = rules.lock();
+            let alerts = rules.listened_until(until);
+            alerts.into_iter().for_each(|alert| self.give(alert));
+        }
+    }
+
+    fn give(&self, event: Event) {
         match &self.watch {
             Some(watch) => watch.publish(&self.fanout, event),
             None => self.fanout.publish(event),
@@ -72,11 +105,15 @@ impl Outlet {
 
     /// A branch has come to `until`. What it tells, and these times, must be the same in every replay.
     pub fn told_until(&self, branch: Branch, until: Pts) {
-        if let Some(sides) = &self.sides {
-            let mut sides = sides.lock();
-            sides[branch as usize].told_until = until;
-            self.release(&mut sides);
-        }
+        let Some(sides) = &self.sides else {
+            if branch == Branch::Hearing {
+                self.listened_until(until);
+            }
+            return;
+        };
+        let mut sides = sides.lock();
+        sides[branch as usize].told_until = until;
+        self.release(&mut sides);
     }
 
     /// Publishes what waits: both branches have been drained.

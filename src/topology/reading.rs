@@ -31,6 +31,10 @@ impl Resident {
         let arrived = progress.of(name).filter(|(session, _)| reached.as_ref().is_some_and(|r| r.session == *session));
         let arrived = arrived.map(|(_, pts)| pts);
         self.position = resumable.then_some(arrived.or(self.position)).flatten();
+        let alerts = match (&analysis, &self.earlier) {
+            (Some(analysis), _) => analysis.open_alerts(),
+            (None, earlier) => earlier.as_ref().map(|earlier| earlier.alerts.clone()).unwrap_or_default(),
+        };
         let figures = analysis.map(|analysis| analysis.figures()).unwrap_or_default();
         StreamReading {
             name: name.clone(),
@@ -42,6 +46,7 @@ impl Resident {
             analysed_at: reached.as_ref().map(|reached| reached.at),
             session: reached.map(|reached| reached.session),
             position: self.position,
+            alerts,
             figures,
         }
     }

@@ -171,7 +171,7 @@ impl Residents {
         earlier: Option<Earlier>,
         running: &Running,
     ) -> anyhow::Result<Attached> {
-        let CheckedStream { name, url, profile, tags, source } = stream;
+        let CheckedStream { name, url, profile, tags, source, rules } = stream;
         let outputs = self.outputs.lock().clone().context("the house has no outputs, or not any more")?;
         // Without a lease nobody else can have the stream.
         let fence = epoch.and(self.fence.get()).map(Arc::clone);
@@ -207,6 +207,7 @@ impl Residents {
             clock: Arc::clone(&self.clock),
             session: session.clone(),
             earlier: earlier.clone(),
+            rules,
         })
         .inspect_err(|_| outputs.detach(&info))?;
         let ingest = Stream::spawn(

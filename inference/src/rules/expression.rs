@@ -8,9 +8,11 @@
 //! | `text` | what was said: the segment's words |
 //! | `object` | in `only_if` of a rule about objects: the one that it is about |
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use base::{
-    event::{Body, Detections, Event, TrackedObject},
-    media::StreamInfo,
+    event::{Body, BoxInImage, Detection, Detections, Event, ModelId, TrackedObject},
+    media::{StreamInfo, StreamName},
     time::Timestamp,
 };
 use cel::{Context, Program, Value};
@@ -43,14 +45,15 @@ impl Expression {
     pub(super) fn compile(key: &str, text: &str) -> Result<Self, RuleError> {
         let program = Program::compile(text)
             .map_err(|e| RuleError::new(key, format!("cannot be read: {}", e.to_string().replace('\n', " "))))?;
-        let known = ["stream", "tags", "hour", "weekday", "objects", "text", "object"];
-        let unknown: Vec<String> =
-            program.references().variables().into_iter().filter(|v| !known.contains(v)).map(str::to_owned).collect();
-        if let Some(unknown) = unknown.first() {
-            let what = format!("knows no `{unknown}`; there are {}", known.join(", "));
-            return Err(RuleError::new(key, what));
+        let expression = Self { program };
+        // Tried once on a frame with one object, so that a name that nobody knows is found now.
+        match expression.holds(&Scene { stream: &example(), captured: None, body: Some(&example_frame()) }, None) {
+            Err(why) if why.contains("Undeclared reference") => {
+                let known = "stream, tags, hour, weekday, objects, text, object";
+                Err(RuleError::new(key, format!("{why}; there are {known}")))
+            }
+            _ => Ok(expression),
         }
-        Ok(Self { program })
     }
 
     /// Whether it is true.
@@ -88,6 +91,25 @@ impl Expression {
     }
 }
 
+fn example() -> StreamInfo {
+    let name = StreamName::new("example").expect("a stream's name");
+    StreamInfo { name, tags: BTreeMap::new(), epoch: None }
+}
+
+fn example_frame() -> Body {
+    let detection = Detection { class: "person".into(), score: 0.9, box_in_image: BoxInImage::default() };
+    Body::Detections(Detections {
+        width: 1,
+        height: 1,
+        index: 0,
+        model: Arc::new(ModelId { name: String::new(), version: String::new() }),
+        objects: vec![TrackedObject { detection, track: Some(1) }],
+        labels: Vec::new(),
+        answer: None,
+        classes: Arc::from([]),
+    })
+}
+
 fn clock(at: Timestamp) -> (i64, i64) {
     let utc = at.to_zoned(TimeZone::UTC);
     (i64::from(utc.hour()), i64::from(utc.weekday().to_monday_one_offset()))
@@ -117,7 +139,8 @@ mod tests {
 
     #[test]
     fn what_expressions_say() {
-        let event = samples::frame(0, &[("person", Some(7), [0.1, 0.1, 0.2, 0.6]), ("car", None, [0.5, 0.5, 0.1, 0.1])]);
+        let event =
+            samples::frame(0, &[("person", Some(7), [0.1, 0.1, 0.2, 0.6]), ("car", None, [0.5, 0.5, 0.1, 0.1])]);
         let check = |text: &str, expected: Result<bool, &str>| {
             let holds = Expression::compile("x", text).expect(text).holds(&Scene::of(&event), None);
             match (&holds, expected) {
@@ -138,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read() {
-        for (bad, part) in [("objects.", "cannot be read"), ("camera == 1", "knows no `camera`")] {
+        for (bad, part) in [("objects.", "cannot be read"), ("camera == 1", "'camera'")] {
             let error = Expression::compile("only_if", bad).expect_err(bad);
             assert!(error.key == "only_if" && error.what.contains(part), "{error}");
         }

@@ -140,7 +140,9 @@ impl Confirmer {
             let n_hits = window.hits.iter().filter(|hit| **hit).count();
             let is_over = n_hits == 0;
             // Told once: when it can no longer come true.
-            if !window.is_confirmed && window.hits.len() == confirm.of as usize && !window.hits.iter().skip(1).any(|hit| *hit)
+            if !window.is_confirmed
+                && window.hits.len() == confirm.of as usize
+                && !window.hits.iter().skip(1).any(|hit| *hit)
             {
                 let why = format!(
                     "seen in {} of {} frames; {} are needed (`confirm`)",

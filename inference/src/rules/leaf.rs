@@ -30,15 +30,53 @@ pub(super) struct Leaf {
 }
 
 enum Kind {
-    InZone { for_ms: At, margin: f32, inside: BTreeMap<u64, Stay> },
-    Crosses { line: [Point; 2], direction: Direction, margin: f32, sides: BTreeMap<u64, (Point, At)> },
-    Count { over: Option<u32>, under: Option<u32>, for_ms: At, since: Option<At>, last: At },
+    InZone {
+        for_ms: At,
+        margin: f32,
+        inside: BTreeMap<u64, Stay>,
+    },
+    Crosses {
+        line: [Point; 2],
+        direction: Direction,
+        margin: f32,
+        sides: BTreeMap<u64, (Point, At)>,
+    },
+    Count {
+        over: Option<u32>,
+        under: Option<u32>,
+        for_ms: At,
+        since: Option<At>,
+        last: At,
+    },
     Appeared,
-    Disappeared { for_ms: At, seen_at: Option<At>, last: Vec<TrackedObject>, n_seen: u32 },
-    Stopped { for_ms: At, within: f32, rests: BTreeMap<u64, Rest> },
-    Said { phrases: Phrases },
-    Speech { present: bool, for_ms: At, said: Option<(At, At)>, begun: Option<At> },
-    Health { of: Vec<Trouble>, least_fps: f32, frames: VecDeque<At>, begun: Option<At>, trouble: Option<(Trouble, At, String)> },
+    Disappeared {
+        for_ms: At,
+        seen_at: Option<At>,
+        last: Vec<TrackedObject>,
+        n_seen: u32,
+    },
+    Stopped {
+        for_ms: At,
+        within: f32,
+        rests: BTreeMap<u64, Rest>,
+    },
+    Said {
+        phrases: Phrases,
+    },
+    Speech {
+        present: bool,
+        for_ms: At,
+        said: Option<(At, At)>,
+        begun: Option<At>,
+    },
+    Health {
+        of: Vec<Trouble>,
+        least_fps: f32,
+        frames: VecDeque<At>,
+        begun: Option<At>,
+        trouble: Option<At>,
+        recovered: Option<At>,
+    },
     Expression(Expression),
 }
 
@@ -100,7 +138,7 @@ impl Leaf {
                 Kind::Speech { present, for_ms: millis(for_secs), said: None, begun: None }
             }
             Condition::Health { of, least_fps } => {
-                Kind::Health { of, least_fps, frames: VecDeque::new(), begun: None, trouble: None }
+                Kind::Health { of, least_fps, frames: VecDeque::new(), begun: None, trouble: None, recovered: None }
             }
             Condition::Expression { expression } => {
                 Kind::Expression(Expression::compile(&format!("{at}.expression"), &expression)?)
@@ -113,6 +151,11 @@ impl Leaf {
     /// It is about pictures, and frames tell it the time.
     pub(super) fn looks(&self) -> bool {
         !matches!(self.kind, Kind::Said { .. } | Kind::Speech { .. } | Kind::Health { .. })
+    }
+
+    /// It is about sound.
+    pub(super) fn listens(&self) -> bool {
+        matches!(self.kind, Kind::Said { .. } | Kind::Speech { .. })
     }
 
     /// Each object has a finding of its own.
@@ -160,8 +203,11 @@ impl Leaf {
                         left(inside.remove(&who), at, *for_ms, near);
                         continue;
                     }
-                    let stay =
-                        inside.entry(who).or_insert_with(|| Stay { since: at, seen_at: at, object: thing.object.clone() });
+                    let stay = inside.entry(who).or_insert_with(|| Stay {
+                        since: at,
+                        seen_at: at,
+                        object: thing.object.clone(),
+                    });
                     (stay.seen_at, stay.object) = (at, thing.object.clone());
                     if at - stay.since >= *for_ms {
                         found.push(Finding::lasting(key_of(thing), stay.since).of(thing.object));
@@ -201,7 +247,8 @@ impl Leaf {
             Kind::Count { over, under, for_ms, since, last } => {
                 let here: Vec<&Thing<'_>> = things.iter().filter(is_there).collect();
                 let n = here.len();
-                let is_true = over.is_some_and(|over| n > over as usize) || under.is_some_and(|under| n < under as usize);
+                let is_true =
+                    over.is_some_and(|over| n > over as usize) || under.is_some_and(|under| n < under as usize);
                 if is_true {
                     *last = at;
                     let since = *since.get_or_insert(at);
@@ -231,7 +278,8 @@ impl Leaf {
                 found.extend(things.iter().filter(is_there).map(finding));
             }
             Kind::Disappeared { for_ms, seen_at, last, n_seen } => {
-                let here: Vec<TrackedObject> = things.iter().filter(is_there).map(|thing| thing.object.clone()).collect();
+                let here: Vec<TrackedObject> =
+                    things.iter().filter(is_there).map(|thing| thing.object.clone()).collect();
                 if here.is_empty() {
                     if let Some(seen) = seen_at.filter(|seen| *n_seen > 1 && at - *seen >= *for_ms) {
                         let mut finding = Finding::lasting(Key::Stream, seen);
@@ -272,7 +320,12 @@ impl Leaf {
                 rests.retain(|_, rest| at - rest.seen_at <= UNSEEN);
             }
             Kind::Expression(expression) => found.extend(told(expression, at, event, near)),
-            Kind::Health { of, least_fps, frames, begun, .. } if of.contains(&Trouble::Lagging) => {
+            Kind::Health { of, least_fps, frames, begun, recovered, .. } => {
+                // Until here it was in trouble.
+                found.extend(recovered.take().map(|since| Finding::lasting(Key::Stream, since)));
+                if !of.contains(&Trouble::Lagging) {
+                    return found;
+                }
                 let begun = *begun.get_or_insert(at);
                 frames.push_back(at);
                 while frames.front().is_some_and(|first| at - *first > RATE_OVER) {
@@ -285,7 +338,7 @@ impl Leaf {
                     found.push(finding);
                 }
             }
-            Kind::Said { .. } | Kind::Speech { .. } | Kind::Health { .. } => {}
+            Kind::Said { .. } | Kind::Speech { .. } => {}
         }
         found
     }
@@ -331,12 +384,12 @@ impl Leaf {
 
     /// The stream's own state has changed.
     pub(super) fn status(&mut self, at: At, status: &Status) -> Vec<Finding> {
-        let Kind::Health { of, trouble, .. } = &mut self.kind else { return Vec::new() };
+        let Kind::Health { of, trouble, recovered, .. } = &mut self.kind else { return Vec::new() };
         let (what, word) = match status.state {
             StreamState::Interrupted => (Trouble::Interrupted, "interrupted"),
             StreamState::Failed => (Trouble::Failed, "failed"),
             StreamState::Playing | StreamState::Ended | StreamState::Stopped => {
-                *trouble = None;
+                *recovered = trouble.take().or(*recovered);
                 return Vec::new();
             }
         };
@@ -344,8 +397,7 @@ impl Leaf {
             return Vec::new();
         }
         let detail = status.detail.as_deref().map_or_else(|| word.to_owned(), |detail| format!("{word}: {detail}"));
-        let since = trouble.take().map_or(at, |(_, since, _)| since);
-        *trouble = Some((what, since, detail.clone()));
+        let since = *trouble.get_or_insert(at);
         let mut finding = Finding::lasting(Key::Stream, since);
         finding.detail.what = Some(detail);
         vec![finding]

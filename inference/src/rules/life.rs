@@ -10,6 +10,7 @@ use base::{
     media::{SessionId, StreamInfo},
     time::Timestamp,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     At, Rule,
@@ -21,9 +22,11 @@ use super::{
 const MOST_EVIDENCE: usize = 50;
 /// What was open when the stream was taken over waits at least so long to be seen again.
 const WAITS: At = 10_000;
+/// Alerts of one stream that are told to whoever takes it over.
+const MOST_CARRIED: usize = 100;
 
 /// An alert that was open, or over only just now, when the stream was taken over from another run of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// Its id.
     pub alert: String,
@@ -31,10 +34,10 @@ pub struct Carried {
     pub rule: String,
     /// Of its newest record.
     pub revision: u32,
-    /// When it began.
-    pub since: Option<Timestamp>,
-    /// When it was over; none while it goes on.
-    pub until: Option<Timestamp>,
+    /// When it began, milliseconds since 1970.
+    pub since_ms: Option<i64>,
+    /// When it was over, likewise; none while it goes on.
+    pub until_ms: Option<i64>,
     /// What it was about: the class of its object.
     pub class: Option<String>,
     /// Its line.
@@ -70,6 +73,8 @@ pub(super) struct Book {
     cooling: BTreeMap<Key, At>,
     /// The same of what is not known by key any more.
     cooling_all: Vec<(Timestamp, At)>,
+    /// What was closed and still cools, for whoever takes the stream over.
+    closed: Vec<Carried>,
     n_opened: u64,
 }
 
@@ -83,14 +88,14 @@ pub(super) struct Desk<'a> {
 impl Book {
     pub(super) fn carry(&mut self, rule: &Rule, carried: &Carried) {
         let cooldown = rule.cooldown();
-        if let Some(until) = carried.until {
-            self.cooling_all.push((until, cooldown));
+        if let Some(until_ms) = carried.until_ms {
+            self.cooling_all.extend(timestamp(until_ms).map(|until| (until, cooldown)));
             return;
         }
         let open = Open {
             alert: carried.alert.clone(),
             revision: carried.revision,
-            since: AlertTime { pts: None, at: carried.since },
+            since: AlertTime { pts: None, at: carried.since_ms.and_then(timestamp) },
             session: None,
             last: 0,
             told: 0,
@@ -123,10 +128,23 @@ impl Book {
         self.cooling.retain(|key, _| *key == Key::Stream);
     }
 
+    /// What somebody is to know who takes the stream over now.
+    pub(super) fn carried(&self, rule: &Rule, timeline: &Timeline, into: &mut Vec<Carried>) {
+        let orphans = self.orphans.iter().map(|(open, _)| open);
+        // What happened at a moment is over, for somebody else.
+        let lasting = self.open.values().chain(orphans).filter(|open| !open.is_moment);
+        into.extend(lasting.take(MOST_CARRIED).map(|open| open.carried(rule, None)));
+        let now = timeline.time(timeline.newest).at;
+        let still_cools = |closed: &&Carried| {
+            let since = now.zip(closed.until_ms).map(|(now, until_ms)| now.as_millisecond() - until_ms);
+            since.is_some_and(|since| since < rule.cooldown())
+        };
+        into.extend(self.closed.iter().filter(still_cools).cloned());
+    }
+
     pub(super) fn is_open(&self, key: Key) -> bool {
         self.open.contains_key(&key)
     }
-
 
     /// Until when, on the engine's clock, the same thing may not open again.
     pub(super) fn cools_until(&self, key: Key, at: At, timeline: &Timeline) -> Option<At> {
@@ -136,6 +154,17 @@ impl Book {
             Some(at - At::try_from(since_ms).ok()? + cooldown)
         });
         by_key.into_iter().chain(by_wall).max().filter(|until| *until > at)
+    }
+
+    /// What happens at moments, and what is heard, may come too late for the alert that is open: that one is over then.
+    pub(super) fn outdate(&mut self, rule: &Rule, finding: &Finding, desk: &mut Desk<'_>) {
+        let is_late = |open: &Open| {
+            let knows_no_frames = rule.listens && !rule.looks;
+            (open.is_moment || knows_no_frames) && finding.since - open.last >= rule.close_after()
+        };
+        if self.open.get(&finding.key).is_some_and(is_late) {
+            self.expire(rule, finding.since, false, desk);
+        }
     }
 
     /// It goes on, or is seen again, or opens. Whoever calls has looked whether it may.
@@ -201,7 +230,7 @@ impl Book {
     pub(super) fn expire(&mut self, rule: &Rule, now: At, keep: bool, desk: &mut Desk<'_>) {
         let after = rule.close_after();
         let due: Vec<Key> =
-            self.open.iter().filter(|(_, open)| !keep && now - open.last > after).map(|(key, _)| *key).collect();
+            self.open.iter().filter(|(_, open)| !keep && now - open.last >= after).map(|(key, _)| *key).collect();
         for key in due {
             let Some(open) = self.open.remove(&key) else { continue };
             let (last, word) = (open.last, if rule.looks { "seen" } else { "heard" });
@@ -234,18 +263,12 @@ impl Book {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one alert's end, told whole")]
-    fn close(
-        &mut self,
-        rule: &Rule,
-        key: Key,
-        mut open: Open,
-        until: At,
-        at: At,
-        because: &str,
-        desk: &mut Desk<'_>,
-    ) {
+    fn close(&mut self, rule: &Rule, key: Key, mut open: Open, until: At, at: At, because: &str, desk: &mut Desk<'_>) {
         if rule.cooldown() > 0 {
             self.cooling.insert(key, until + rule.cooldown());
+            self.closed.push(open.carried(rule, desk.timeline.time(until).at));
+            let n_old = self.closed.len().saturating_sub(MOST_CARRIED);
+            self.closed.drain(..n_old);
         }
         open.revision += 1;
         let event = open.event(rule, AlertState::Closed, at, Some((until, because)), desk);
@@ -254,11 +277,23 @@ impl Book {
 }
 
 impl Open {
+    fn carried(&self, rule: &Rule, until: Option<Timestamp>) -> Carried {
+        Carried {
+            alert: self.alert.clone(),
+            rule: rule.name.to_string(),
+            revision: self.revision,
+            since_ms: self.since.at.map(Timestamp::as_millisecond),
+            until_ms: until.map(Timestamp::as_millisecond),
+            class: self.class.clone(),
+            summary: self.summary.clone(),
+        }
+    }
+
     fn take(&mut self, finding: &Finding) {
         for object in &finding.objects {
             if let Some(track) = object.track {
                 // What a stream's alert is about changes from frame to frame; that is no news by itself.
-                self.has_news |= self.tracks.insert(track) && self.objects.is_empty();
+                self.has_news |= self.tracks.insert(track) && (self.objects.is_empty() || finding.key != Key::Stream);
             }
         }
         if !finding.objects.is_empty() {
@@ -311,6 +346,10 @@ impl Open {
             body: Body::Alert(Box::new(alert)),
         }
     }
+}
+
+fn timestamp(ms: i64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(ms).ok()
 }
 
 /// The summary of a rule that says none, by what its condition found.

@@ -34,11 +34,10 @@ use std::sync::Arc;
 
 use base::{
     event::{Body, Event, Shape, StreamState},
-    media::{SessionId, StreamInfo},
+    media::StreamInfo,
     time::Pts,
 };
 
-pub use self::{finding::NearMiss, life::Carried};
 use self::{
     config::{Condition, RuleError, Settings},
     expression::{Expression, Scene},
@@ -51,6 +50,7 @@ use self::{
     tracks::Identities,
     watch::Watch,
 };
+pub use self::{finding::NearMiss, life::Carried};
 
 /// Milliseconds on the engine's clock.
 type At = i64;
@@ -70,6 +70,7 @@ pub struct Rule {
     only_if: Option<Expression>,
     shapes: Arc<[Shape]>,
     looks: bool,
+    listens: bool,
     /// What its objects do, in a word of its summary.
     what: &'static str,
 }
@@ -87,11 +88,14 @@ impl Rule {
             Condition::All { of, .. } => of.iter().collect(),
             one => vec![one],
         };
-        let mut looks = false;
+        let (mut looks, mut listens) = (false, false);
         for (number, condition) in conditions.iter().enumerate() {
             let key = if conditions.len() == 1 { "when".to_owned() } else { format!("when.of.{number}") };
             match Leaf::new(&key, condition) {
-                Ok(leaf) => looks |= leaf.looks(),
+                Ok(leaf) => {
+                    looks |= leaf.looks();
+                    listens |= leaf.listens();
+                }
                 Err(e) => keep(e),
             }
         }
@@ -110,7 +114,7 @@ impl Rule {
             Condition::All { .. } => "all of it together",
             _ => "it is so",
         };
-        Ok(Self { name, settings, hours, only_if, shapes, looks, what })
+        Ok(Self { name, settings, hours, only_if, shapes, looks, listens, what })
     }
 
     /// Its name.
@@ -262,6 +266,9 @@ impl Rules {
                 }
             }
             Body::Status(status) => {
+                if status.state == StreamState::Playing {
+                    self.enter(event);
+                }
                 self.begin(event);
                 let at = self.timeline.newest;
                 self.each(at, Scene::of(event), &mut out, |watch, _| watch.status(at, status));
@@ -280,10 +287,19 @@ impl Rules {
         out
     }
 
-    /// Sound was listened to up to a stream time of the session, whether or not anybody spoke.
-    pub fn listened_until(&mut self, session: &SessionId, pts: Pts) -> Vec<Event> {
+    /// What somebody is to know who takes the stream over now.
+    pub fn carried(&self) -> Vec<Carried> {
+        let mut carried = Vec::new();
+        for watch in &self.watches {
+            watch.book.carried(&watch.rule, &self.timeline, &mut carried);
+        }
+        carried
+    }
+
+    /// Sound was listened to up to a stream time of the session that plays, whether or not anybody spoke.
+    pub fn listened_until(&mut self, pts: Pts) -> Vec<Event> {
         let mut out = Vec::new();
-        if self.watches.is_empty() || self.timeline.session() != session {
+        if self.watches.is_empty() || !self.timeline.is_begun() {
             return out;
         }
         let at = self.timeline.at(pts);
@@ -361,7 +377,7 @@ impl Rules {
     fn expire(&mut self, out: &mut Vec<Event>) {
         let heard = self.heard_until.max(self.seen_until.map(|at| at - HEARD_LATER));
         for watch in &mut self.watches {
-            let now = if watch.rule.looks { self.seen_until.or(heard) } else { heard };
+            let now = if watch.rule.looks || !watch.rule.listens { self.seen_until.or(heard) } else { heard };
             let Some(now) = now else { continue };
             let keep = watch.is_in_trouble();
             let mut desk = Desk { stream: &self.stream, timeline: &self.timeline, out };

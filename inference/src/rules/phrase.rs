@@ -127,7 +127,9 @@ impl Phrases {
             let before = memory.said.range(from.saturating_sub(NEGATES_OVER)..from);
             let is_negated = before.clone().flat_map(|(tokens, _)| tokens).any(|t| NEGATIONS.contains(&t.as_str()));
             match (self.negated, is_negated) {
-                (Negated::Left, true) => near.push(NearlyHeard { words, why: format!("`{}` was negated", phrase.text) }),
+                (Negated::Left, true) => {
+                    near.push(NearlyHeard { words, why: format!("`{}` was negated", phrase.text) })
+                }
                 (Negated::Wanted, false) => {
                     near.push(NearlyHeard { words, why: format!("`{}` was not negated", phrase.text) });
                 }
@@ -256,13 +258,8 @@ mod tests {
 
     #[test]
     fn a_word_is_taken_once() {
-        let word = |text: &str, stable| Word {
-            text: text.into(),
-            start: Pts::ZERO,
-            end: Pts::ZERO,
-            confidence: 1.0,
-            stable,
-        };
+        let word =
+            |text: &str, stable| Word { text: text.into(), start: Pts::ZERO, end: Pts::ZERO, confidence: 1.0, stable };
         let mut memory = Memory::default();
         let session = SessionId::derived([]);
         let revision = [word("a", true), word("b", false)];

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read() {
-        for bad in ["", "mon", "mon 8-18", "moon 08:00-18:00", "mon 25:00-26:00", "mon 24:00-06:00", "mon 08:60-09:00"] {
+        for bad in ["", "mon", "mon 8-18", "moon 08:00-18:00", "mon 25:00-26:00", "mon 24:00-06:00", "mon 08:60-09:00"]
+        {
             assert!(hours(&[bad]).expect_err(bad).what.contains("cannot be read"), "{bad}");
         }
         assert!(hours(&[]).is_err());

@@ -73,8 +73,7 @@ impl Identities {
     pub(super) fn of_frame<'a>(&mut self, at: At, seen: &'a Detections) -> Vec<Thing<'a>> {
         self.are_tracked |= seen.objects.iter().any(|object| object.track.is_some());
         let size = (seen.width.max(1) as f32, seen.height.max(1) as f32);
-        let here: BTreeSet<u64> =
-            seen.objects.iter().filter_map(|o| self.by_track.get(&o.track?).copied()).collect();
+        let here: BTreeSet<u64> = seen.objects.iter().filter_map(|o| self.by_track.get(&o.track?).copied()).collect();
         let mut things = Vec::with_capacity(seen.objects.len());
         let mut claimed = here.clone();
         for object in &seen.objects {

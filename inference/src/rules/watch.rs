@@ -116,6 +116,7 @@ impl Watch {
         };
         let findings = if self.per == Per::Stream { merged(findings) } else { findings };
         for finding in findings {
+            self.book.outdate(&self.rule, &finding, desk);
             match self.refusal(at, &finding, scene, desk) {
                 None => self.book.found(&self.rule, at, &finding, desk),
                 Some(why) => self.refuse(at, &finding, why, near),
@@ -185,7 +186,8 @@ impl Watch {
             }
             let apart = |(finding, last): &&(Finding, At)| gap_between((finding.since, *last), (newest.since, end));
             let nearest = part.lately.iter().min_by_key(apart)?;
-            if all.iter().any(|(known, last)| gap_between((known.since, *last), (nearest.0.since, nearest.1)) > within) {
+            if all.iter().any(|(known, last)| gap_between((known.since, *last), (nearest.0.since, nearest.1)) > within)
+            {
                 return None;
             }
             all.push(nearest.clone());

@@ -165,6 +165,7 @@ impl Rounds {
             profile: self.profile.clone(),
             tags: BTreeMap::from([("Location".to_owned(), "Nowhere".to_owned())]),
             source: ingest::SourceConfig::default(),
+            rules: Vec::new(),
         };
         self.n_started += 1;
         let start = Start { stream, epoch: Some(self.n_started), earlier: None };

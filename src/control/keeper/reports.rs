@@ -112,6 +112,7 @@ impl Keeper {
             report.pts_ms = reading.pts.millis();
             report.analysed_at_ms = reading.analysed_at.map(millis);
             report.position_ms = reading.position.map(|position| position.millis());
+            report.alerts.clone_from(&reading.alerts);
             report.figures = reading.figures.clone();
         }
         // Until it has played, what an earlier run left is still what a successor is to go on from.
@@ -120,6 +121,9 @@ impl Keeper {
                 report.session.clone_from(&earlier.session);
                 report.pts_ms = earlier.pts_ms;
                 report.analysed_at_ms = earlier.analysed_at_ms;
+            }
+            if !run.has_played() {
+                report.alerts.clone_from(&earlier.alerts);
             }
             report.position_ms = report.position_ms.or(earlier.position_ms);
         }

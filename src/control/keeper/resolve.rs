@@ -56,6 +56,6 @@ pub fn fingerprint(stream: &CheckedStream) -> u64 {
     let mut hash = DefaultHasher::new();
     stream.url.expose().hash(&mut hash);
     stream.tags.hash(&mut hash);
-    format!("{:?} {:?}", stream.profile, stream.source).hash(&mut hash);
+    format!("{:?} {:?} {:?}", stream.profile, stream.source, stream.rules).hash(&mut hash);
     hash.finish()
 }

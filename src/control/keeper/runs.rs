@@ -135,6 +135,11 @@ impl Run {
         self.reading.as_ref().is_some_and(|reading| reading.state == Some(state))
     }
 
+    /// It has come so far as to play.
+    pub(super) const fn has_played(&self) -> bool {
+        self.has_played
+    }
+
     /// In the word of reports.
     pub(super) fn state(&self) -> &'static str {
         match (&self.phase, &self.reading) {
@@ -450,7 +455,9 @@ impl Keeper {
             run.earlier.as_ref().is_none_or(|known| (report.epoch, report.at_ms) > (known.epoch, known.at_ms));
         let is_of_use = report.born == run.born
             && report.epoch < own
-            && is_newer && !run.has_played && run.phase == Phase::Running { is_seen: true };
+            && is_newer
+            && !run.has_played
+            && run.phase == Phase::Running { is_seen: true };
         if is_of_use && report.state != "ended" {
             let mut report = report.clone();
             report.position_ms = report.position_ms.filter(|_| report.revision >= url_since);
@@ -470,5 +477,6 @@ fn earlier(report: &Report) -> Option<Earlier> {
         analysed_at: Timestamp::from_millisecond(report.analysed_at_ms?).ok()?,
         released: report.released,
         position: report.position_ms.map(Pts::from_millis),
+        alerts: report.alerts.clone(),
     })
 }

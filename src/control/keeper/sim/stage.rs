@@ -129,6 +129,7 @@ impl PretendedStage {
             pts: Pts::from_millis(stream.pts),
             analysed_at: stream.analysed_at.and_then(|at| Timestamp::from_millisecond(at as i64).ok()),
             position: stream.position.map(Pts::from_millis),
+            alerts: Vec::new(),
             figures: Figures { n_decoded: stream.started_at, ..Figures::default() },
         };
         self.streams.values().map(reading).collect()
