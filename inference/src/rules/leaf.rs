@@ -405,7 +405,7 @@ impl Leaf {
 
     /// Something is wrong, and stays so until the stream says otherwise.
     pub(super) fn is_in_trouble(&self) -> bool {
-        matches!(&self.kind, Kind::Health { trouble: Some(_), .. })
+        matches!(&self.kind, Kind::Health { trouble: Some(_), .. } | Kind::Health { recovered: Some(_), .. })
     }
 
     pub(super) fn gap(&mut self, at: At, gap: &Gap) -> Vec<Finding> {
