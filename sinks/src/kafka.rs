@@ -48,7 +48,7 @@ pub(crate) mod topics;
 pub(crate) mod verify;
 
 pub use config::{Compression, KafkaConfig, OnStart, PartitionKey, Property};
-pub use topics::{Cleanup, CreateTopics, TopicConfig, TopicsConfig};
+pub use topics::{AlertKey, AlertsTopicConfig, Cleanup, CreateTopics, TopicConfig, TopicsConfig};
 
 /// How long `on_start = "fail"` waits for a broker.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -69,6 +69,7 @@ pub(crate) struct Kafka {
     settings: Settings,
     shared: Arc<Shared>,
     keeper: Keeper,
+    alert_key: AlertKey,
     max_record_bytes: u64,
     /// None while none can be made.
     producer: Option<BaseProducer<Reports>>,
@@ -119,6 +120,7 @@ impl Kafka {
             settings,
             shared,
             keeper,
+            alert_key: config.topics.alerts.key,
             max_record_bytes: config.max_record_bytes,
             producer: None,
             made_with: None,
@@ -264,14 +266,13 @@ impl Outlet for Kafka {
             let cause = self.unmade.clone().unwrap_or_else(|| "there is no kafka client at the moment".into());
             return self.turn_back(number, topic, cause);
         };
+        let record = &Record { key: self.alert_key.of(record), ..record.clone() };
         let (headers, n_bytes) = headers::of(record, self.tracer.as_deref());
         if n_bytes as u64 > self.limit(topic).0 {
             return self.refuse(number, self.too_large(n_bytes as u64, topic));
         }
-        // Without a key a record would go anywhere.
-        let key = if record.key.is_empty() { record.stream } else { record.key };
         let message = BaseRecord::with_opaque_to(self.keeper.topic(topic), ticket)
-            .key(key)
+            .key(record.key)
             .payload(record.payload)
             .headers(headers);
         let Err((error, _message)) = producer.send(message) else {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use base::{
     event::{
-        Answer, Body, BoxInImage, Caption, Detection, Detections, Event, Gap, ModelId, Status, StreamState,
-        TrackedObject, Transcript, Word,
+        Alert, AlertState, AlertTime, Answer, Body, BoxInImage, Caption, Detection, Detections, Event, Evidence, Gap,
+        ModelId, Severity, Shape, Status, StreamState, TrackedObject, Transcript, Word,
     },
     media::{GapReason, MediaDescription, SessionId, SourceDescription, StreamInfo, StreamName},
     time::{CaptureTime, ClockQuality, Pts, Timestamp},
@@ -132,6 +132,50 @@ pub(crate) fn caption(
         segment: format!("{session}-segment-0"),
     });
     event(stream, cue, body)
+}
+
+/// One moment of alert `number` of the rule `person-in-yard`: opened, updated and closed a second apart, from 12 s on.
+pub(crate) fn alert(stream: &Arc<StreamInfo>, number: u64, state: AlertState) -> Event {
+    let session = SessionId::derived([stream.name.as_str().as_bytes()]);
+    let alert = format!("{session}-alert-person-in-yard-{number}");
+    let revision = match state {
+        AlertState::Opened => 0,
+        AlertState::Updated => 1,
+        AlertState::Closed => 2,
+    };
+    let now = 120 + 10 * u64::from(revision);
+    let at = |number: u64| AlertTime {
+        pts: Some(Pts::from_millis(number * 100)),
+        at: Timestamp::from_millisecond(1_790_000_000_123 + number as i64 * 100).ok(),
+    };
+    let Body::Detections(seen) = detections(stream, now, &[("person", Some(7))]).body else {
+        unreachable!("detections")
+    };
+    let is_closed = state == AlertState::Closed;
+    let body = Body::Alert(Box::new(Alert {
+        alert: alert.clone(),
+        revision,
+        state,
+        rule: "person-in-yard".into(),
+        severity: Severity::Warning,
+        summary: "person in \"yard\" for 3 s".into(),
+        since: at(90),
+        until: is_closed.then(|| at(135)),
+        closed_because: is_closed.then(|| "nobody is there any more".into()),
+        evidence: Evidence {
+            tracks: vec![7],
+            objects: seen.objects,
+            words: Vec::new(),
+            shapes: vec![Shape {
+                name: Some("yard".into()),
+                points: [[0.1, 0.2], [0.9, 0.2], [0.5, 0.987_654_3]].into(),
+                is_closed: true,
+            }],
+            snapshot: Some(format!("/v1/alerts/{alert}/snapshot.jpg")),
+            clip: None,
+        },
+    }));
+    Event { id: format!("{alert}-{revision}"), ..event(stream, now, body) }
 }
 
 /// Any event at a tenth of a second times `number`, captured at a known date.

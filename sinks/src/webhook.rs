@@ -19,12 +19,18 @@ use crate::{
     record::Record,
 };
 
+mod alertmanager;
+mod body;
 mod config;
 mod pace;
 mod post;
 mod sign;
+mod slack;
 mod target;
+mod template;
 
+use body::Body;
+pub use body::TemplateName;
 pub use config::{Kind, RetryConfig, WebhookConfig};
 use pace::Pace;
 use post::{Answer, Poster, Request};
@@ -97,7 +103,13 @@ struct Trouble {
 
 impl Webhook {
     /// Starts the thread, which connects when there is something to send.
-    fn start(name: &str, config: &WebhookConfig, secrets: Secrets, clock: Arc<dyn Clock>) -> Result<Self, SinkError> {
+    fn start(
+        name: &str,
+        config: &WebhookConfig,
+        secrets: Secrets,
+        body: Body,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SinkError> {
         let most_out = LEAST_OUT.max(2 * config.batch_events);
         let (parcels, receiver) = queue(format!("hook:{name}"), most_out, WhenFull::DropNewest);
         let (ready, started) = queue(format!("hook-start:{name}"), 1, WhenFull::Block);
@@ -111,6 +123,7 @@ impl Webhook {
         let carrier = Carrier {
             batch_events: config.batch_events,
             give_up_after: config.retry.give_up_after(),
+            body,
             pace,
             shared: Arc::clone(&shared),
             clock: Arc::clone(&clock),
@@ -216,6 +229,7 @@ impl Drop for Webhook {
 struct Carrier {
     batch_events: usize,
     give_up_after: Option<Duration>,
+    body: Body,
     pace: Pace,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
@@ -245,8 +259,13 @@ impl Carrier {
     /// Posts these as one request until they are taken, refused, given up, or called back.
     fn deliver(&mut self, poster: &Poster, parcels: &[Parcel]) {
         let request = match parcels {
-            [parcel] if self.batch_events == 1 => Request::single(parcel),
-            _ => Request::batch(parcels),
+            [parcel] if self.batch_events == 1 => Request::single(parcel, &self.body),
+            _ => Request::batch(parcels, &self.body),
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(_) if parcels.len() > 1 => return self.deliver_each(poster, parcels),
+            Err(cause) => return self.report(parcels, &Fate::Refused(cause)),
         };
         let since = self.clock.monotonic();
         for n_tries in 1.. {
@@ -258,10 +277,7 @@ impl Carrier {
                     self.shared.state.lock().trouble = None;
                     return self.report(parcels, &Fate::Delivered);
                 }
-                Answer::Never { .. } if parcels.len() > 1 => {
-                    // One of them may be to blame: the others must not go with it.
-                    return parcels.iter().for_each(|parcel| self.deliver(poster, std::slice::from_ref(parcel)));
-                }
+                Answer::Never { .. } if parcels.len() > 1 => return self.deliver_each(poster, parcels),
                 Answer::Never { cause } => {
                     self.shared.state.lock().trouble = None;
                     return self.report(parcels, &Fate::Refused(cause));
@@ -278,6 +294,11 @@ impl Carrier {
             let pause = self.pace.pause(n_tries, asked, left);
             self.wait(parcels, cause, pause);
         }
+    }
+
+    /// One of them may be to blame: the others must not go with it.
+    fn deliver_each(&mut self, poster: &Poster, parcels: &[Parcel]) {
+        parcels.iter().for_each(|parcel| self.deliver(poster, std::slice::from_ref(parcel)));
     }
 
     /// Waits for the next try, unless all is called back or over before.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base::{
-    event::Event,
+    event::{AlertState, Event},
     queue::{Sender, Sent, WhenFull, queue},
     time::SystemClock,
 };
@@ -110,6 +110,14 @@ fn speech(name: &str) -> Vec<Event> {
     ]
 }
 
+/// The life of one alert of each stream, interleaved.
+fn alerts(names: &[&str]) -> Vec<Event> {
+    let streams: Vec<_> = names.iter().map(|name| samples::stream(name)).collect();
+    let states = [AlertState::Opened, AlertState::Updated, AlertState::Closed];
+    let moments = states.into_iter().flat_map(|state| streams.iter().map(move |stream| (stream, state)));
+    moments.map(|(stream, state)| samples::alert(stream, 0, state)).collect()
+}
+
 fn schema_of(kind: &str) -> jsonschema::Validator {
     let (_, text) = wire::schemas().into_iter().find(|(file, _)| file.starts_with(kind)).expect("schema");
     jsonschema::validator_for(&serde_json::from_str(&text).expect("json")).expect("schema")
@@ -148,13 +156,14 @@ fn records_arrive_whole_and_in_order() {
         let config = config(&[broker.address()], json!({ "compression": compression, "topic_prefix": compression }));
         let mut sent = events(&["front-door", "yard", "gate"], 200);
         sent.extend(speech("yard"));
+        sent.extend(alerts(&["yard", "gate"]));
         let report = send(&config, sent.clone(), PATIENCE, |_| ());
-        assert_eq!((report.n_published, report.n_failed), (611, 0), "{report:?}");
+        assert_eq!((report.n_published, report.n_failed), (617, 0), "{report:?}");
         let topics: Vec<(&str, u64)> = report.topics.iter().map(|(t, c)| (t.as_str(), c.n_delivered)).collect();
         let topic = |kind: &str| format!("{compression}.{kind}");
         let (captions, transcripts) = (topic("captions"), topic("transcripts"));
-        let (detections, status) = (topic("detections"), topic("status"));
-        assert_eq!(topics, [(&*captions, 2), (&*detections, 600), (&*status, 6), (&*transcripts, 3)]);
+        let (detections, alerts, status) = (topic("detections"), topic("alerts"), topic("status"));
+        assert_eq!(topics, [(&*alerts, 6), (&*captions, 2), (&*detections, 600), (&*status, 6), (&*transcripts, 3)]);
 
         let detections = broker.consume(&detections, 600, PATIENCE);
         check_order(&detections, &sent, is_detections);
@@ -164,7 +173,9 @@ fn records_arrive_whole_and_in_order() {
         check_order(&transcripts, &sent, |event| event.body.kind() == "transcript");
         let captions = broker.consume(&captions, 2, PATIENCE);
         check_order(&captions, &sent, |event| event.body.kind() == "caption");
-        for record in detections.iter().chain(&status).chain(&transcripts).chain(&captions) {
+        let alerts = broker.consume(&alerts, 6, PATIENCE);
+        check_order(&alerts, &sent, |event| event.body.kind() == "alert");
+        for record in detections.iter().chain(&status).chain(&transcripts).chain(&captions).chain(&alerts) {
             check_record(record);
         }
         let homes: BTreeSet<(&str, i64)> = detections.iter().map(|r| (r.key.as_str(), r.partition)).collect();

@@ -28,9 +28,11 @@ mod listener;
 mod receiver;
 #[path = "../src/samples.rs"]
 mod samples;
+#[path = "webhook/templates.rs"]
+mod templates;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const ALL: [&str; 5] = ["detections", "transcript", "caption", "status", "gap"];
+const ALL: [&str; 6] = ["detections", "transcript", "caption", "alert", "status", "gap"];
 
 /// A sink with its own folder: spool and dead letters are in there.
 fn config(folder: &Path, url: &str, more: Value) -> SinkConfig {

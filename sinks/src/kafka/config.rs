@@ -34,7 +34,7 @@ pub struct KafkaConfig {
     /// Addresses of one or more brokers of the cluster. Example: `["kafka-1:9092", "kafka-2:9092"]`.
     pub brokers: Vec<String>,
     /// Beginning of the topics' names: `<prefix>.detections`, `<prefix>.transcripts`, `<prefix>.captions`,
-    /// `<prefix>.status`. Default: `eyewitness`.
+    /// `<prefix>.alerts`, `<prefix>.status`. Default: `eyewitness`.
     #[serde(default = "default_topic_prefix")]
     pub topic_prefix: String,
     /// The shape of the records; `kit` is for consumers of AWS's Kinesis Video Streams Inference Template and has

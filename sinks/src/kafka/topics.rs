@@ -6,12 +6,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{KafkaConfig, Property};
-use crate::SinkError;
+use crate::{SinkError, record::Record};
 
 /// Kinds of topics.
-pub(super) const N_TOPICS: usize = 4;
+pub(super) const N_TOPICS: usize = 5;
 /// Their keys in the configuration, and the endings of their names; a topic is known by its place here.
-const KINDS: [&str; N_TOPICS] = ["detections", "transcripts", "captions", "status"];
+const KINDS: [&str; N_TOPICS] = ["detections", "transcripts", "captions", "alerts", "status"];
+/// The place of the topic of alerts.
+const ALERTS: usize = 3;
 /// Of a topic that we make, where the user says nothing.
 const DEFAULT_PARTITIONS: u16 = 6;
 /// Kafka's own limit of a topic's name.
@@ -23,7 +25,8 @@ pub(super) fn topic_of(kind: &str) -> Option<usize> {
         "detections" => Some(0),
         "transcript" => Some(1),
         "caption" => Some(2),
-        "status" | "gap" => Some(3),
+        "alert" => Some(ALERTS),
+        "status" | "gap" => Some(4),
         _ => None,
     }
 }
@@ -50,6 +53,8 @@ pub struct TopicsConfig {
     pub transcripts: TopicConfig,
     /// The same for the topic of captions.
     pub captions: TopicConfig,
+    /// The same for the topic of alerts, which may have a key of its own.
+    pub alerts: AlertsTopicConfig,
     /// The same for the topic of status records and gaps.
     pub status: TopicConfig,
 }
@@ -68,6 +73,49 @@ pub struct TopicConfig {
     pub cleanup: Option<Cleanup>,
     /// Its other settings.
     pub config: BTreeMap<String, Property>,
+}
+
+/// What the topic of alerts should be like.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertsTopicConfig {
+    /// Key of its records. With `alert` and `cleanup = "compact,delete"` the topic keeps the newest record of each alert: a
+    /// table of alerts. Default: `stream`.
+    pub key: AlertKey,
+    /// Its whole name. Default: `<topic_prefix>.alerts`.
+    pub name: Option<String>,
+    /// Its partitions.
+    pub partitions: Option<NonZeroU16>,
+    /// Its copies.
+    pub replication_factor: Option<NonZeroU16>,
+    /// What it forgets. `compact` and `compact,delete` want `key = "alert"`.
+    pub cleanup: Option<Cleanup>,
+    /// Its other settings.
+    pub config: BTreeMap<String, Property>,
+}
+
+/// Key of the records of alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKey {
+    /// As in the other topics, see `partition_key`: all alerts of a stream stay in order.
+    #[default]
+    Stream,
+    /// The record's `alert`: the records of one alert stay in order.
+    Alert,
+}
+
+impl AlertKey {
+    /// The key of a record that has none of its own.
+    pub(super) fn of<'a>(self, record: &Record<'a>) -> &'a str {
+        match (self, record.kind) {
+            // The id of its record is `<alert>-<revision>`.
+            (Self::Alert, "alert") => record.id.rsplit_once('-').map_or(record.id, |(alert, _)| alert),
+            // Without a key a record would go anywhere.
+            _ if record.key.is_empty() => record.stream,
+            _ => record.key,
+        }
+    }
 }
 
 /// Whether missing topics are made.
@@ -118,9 +166,37 @@ pub(super) struct Wanted {
     pub(super) settings: BTreeMap<String, String>,
 }
 
+/// The user's keys of one topic.
+struct One<'a> {
+    name: Option<&'a str>,
+    partitions: Option<NonZeroU16>,
+    replication_factor: Option<NonZeroU16>,
+    cleanup: Option<Cleanup>,
+    config: &'a BTreeMap<String, Property>,
+}
+
+/// Both structs have these keys.
+macro_rules! one {
+    ($topic:expr) => {
+        One {
+            name: $topic.name.as_deref(),
+            partitions: $topic.partitions,
+            replication_factor: $topic.replication_factor,
+            cleanup: $topic.cleanup,
+            config: &$topic.config,
+        }
+    };
+}
+
 impl TopicsConfig {
-    fn one(&self, at: usize) -> &TopicConfig {
-        [&self.detections, &self.transcripts, &self.captions, &self.status][at]
+    fn one(&self, at: usize) -> One<'_> {
+        match at {
+            0 => one!(self.detections),
+            1 => one!(self.transcripts),
+            2 => one!(self.captions),
+            ALERTS => one!(self.alerts),
+            _ => one!(self.status),
+        }
     }
 
     /// Checks what the types cannot.
@@ -130,13 +206,19 @@ impl TopicsConfig {
         }
         let everything = (0..N_TOPICS).map(|at| (format!("topics.{}", KINDS[at]), self.one(at)));
         for (key, topic) in everything {
-            if let Some(name) = &topic.name
+            if let Some(name) = topic.name
                 && !is_topic_name(name)
             {
                 let problem = "use 1 to 249 letters, digits, `.`, `_` or `-`";
                 return Err(SinkError::config(format!("{key}.name"), problem));
             }
-            check_settings(&key, &topic.config)?;
+            check_settings(&key, topic.config)?;
+        }
+        let is_compacted = self.alerts.cleanup.or(self.cleanup).is_some_and(|policy| policy != Cleanup::Delete);
+        if is_compacted && self.alerts.key == AlertKey::Stream {
+            let problem = "write \"alert\", or `cleanup = \"delete\"` beside it: a compacted topic keeps the last record of \
+                           each key, and with the stream as key that is one alert a stream, all others are lost";
+            return Err(SinkError::config("topics.alerts.key", problem));
         }
         check_settings("topics", &self.config)
     }
@@ -146,13 +228,13 @@ impl TopicsConfig {
         std::array::from_fn(|at| {
             let one = self.one(at);
             let mut settings: BTreeMap<String, String> = BTreeMap::new();
-            for (all, cleanup) in [(&self.config, self.cleanup), (&one.config, one.cleanup)] {
+            for (all, cleanup) in [(&self.config, self.cleanup), (one.config, one.cleanup)] {
                 settings.extend(all.iter().map(|(key, value)| (key.clone(), value.to_string())));
                 settings.extend(cleanup.map(|policy| ("cleanup.policy".to_owned(), policy.as_str().to_owned())));
             }
             let partitions = one.partitions.or(self.partitions);
             Wanted {
-                name: one.name.clone().unwrap_or_else(|| format!("{prefix}.{}", KINDS[at])),
+                name: one.name.map_or_else(|| format!("{prefix}.{}", KINDS[at]), str::to_owned),
                 n_partitions: partitions.map_or(DEFAULT_PARTITIONS, NonZeroU16::get).into(),
                 partitions,
                 replication_factor: one.replication_factor.or(self.replication_factor),
@@ -256,6 +338,47 @@ mod tests {
         check(r#"{"captions":{"config":{"cleanup.policy":"compact"}}}"#, "use `topics.captions.cleanup` instead");
         check(r#"{"captions":{"name":"a b"}}"#, "`topics.captions.name`");
         check(r#"{"alarms":{}}"#, "unknown field `alarms`");
+        check(r#"{"alerts":{"key":"rule"}}"#, "expected `stream` or `alert`");
+        check(r#"{"status":{"key":"alert"}}"#, "unknown field `key`");
+        check(r#"{"alerts":{"name":"a b"}}"#, "`topics.alerts.name`");
+        // Compacted by stream, whoever says so.
+        check(r#"{"alerts":{"cleanup":"compact"}}"#, "`topics.alerts.key`: write \"alert\"");
+        check(r#"{"alerts":{"cleanup":"compact,delete","key":"stream"}}"#, "`topics.alerts.key`: write \"alert\"");
+        check(r#"{"cleanup":"compact"}"#, "`topics.alerts.key`: write \"alert\"");
+    }
+
+    #[test]
+    fn alerts() {
+        let check = |json: &str, expected: &str| {
+            let config: TopicsConfig = serde_json::from_str(json).expect(json);
+            config.validate("p").expect(json);
+            let wanted = config.wanted("p");
+            let topic = &wanted[topic_of("alert").expect("a topic")];
+            let record = Record {
+                kind: "alert",
+                id: "01J-alert-a-rule-4-12",
+                stream: "yard",
+                session: "01J",
+                pts_ms: 0,
+                time: None,
+                key: "north",
+                accepted_ms: 0,
+                payload: "{}",
+            };
+            let of_status = Record { kind: "status", key: "", ..record.clone() };
+            let key = config.alerts.key;
+            assert_eq!(key.of(&of_status), "yard", "{json}");
+            let policy = topic.settings.get("cleanup.policy").map_or("-", String::as_str);
+            assert_eq!(format!("{} {policy} {}", topic.name, key.of(&record)), expected, "{json}");
+        };
+        check("{}", "p.alerts - north");
+        check(r#"{"alerts":{"key":"alert"}}"#, "p.alerts - 01J-alert-a-rule-4");
+        check(
+            r#"{"alerts":{"key":"alert","cleanup":"compact","name":"on-call"}}"#,
+            "on-call compact 01J-alert-a-rule-4",
+        );
+        check(r#"{"cleanup":"compact,delete","alerts":{"key":"alert"}}"#, "p.alerts compact,delete 01J-alert-a-rule-4");
+        check(r#"{"cleanup":"compact","alerts":{"cleanup":"delete"}}"#, "p.alerts delete north");
     }
 
     #[test]

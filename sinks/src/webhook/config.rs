@@ -18,7 +18,12 @@ use reqwest::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Secrets, Webhook, sign::Key, target::Target};
+use super::{
+    Secrets, Webhook,
+    body::{Body, TemplateName},
+    sign::Key,
+    target::Target,
+};
 use crate::{
     BuildContext, Configured, QueueConfig, QueueSettings, Sink, SinkError,
     delivery::{Courier, CourierOptions, DeadLetters, SpoolConfig, text_of_file},
@@ -32,6 +37,7 @@ use crate::{
 /// `webhook-timestamp`, `webhook-signature`. One record a request is sent with CloudEvents attributes as `ce-*` headers.
 /// Any answer of 200 to 299 means that the receiver has it. After no answer, 408, 425, 429 and 500 to 599 it is tried
 /// again; whatever else it answers is final, and the record goes to `dead_letters`. Redirects are not followed.
+/// With `template` or `template_file` the body is another's, without `ce-*` headers, and signed all the same.
 /// A receiver may get a record twice, with the same `webhook-id` or, in batches, with the same `id` in the record.
 #[derive(Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,14 +45,30 @@ pub struct WebhookConfig {
     /// Where to post, `https` or `http`. A user and password in it are sent as basic authentication. Logs show neither
     /// those, nor its query, nor parts of its path that look like a token.
     pub url: String,
-    /// Kinds of records to send. Default: `["status", "gap"]`, what somebody on call wants to hear; the others come many
-    /// times a minute or a second.
+    /// Kinds of records to send. Default: `["alert", "status", "gap"]`, what somebody on call wants to hear; the others come
+    /// many times a minute or a second.
     #[serde(default = "default_types")]
     pub types: Vec<Kind>,
     /// The shape of the records; `kit` is for consumers of AWS's Kinesis Video Streams Inference Template and has
     /// detections only. Default: `eyewitness`.
     #[serde(default)]
     pub format: RecordFormat,
+    /// Writes the records in the words of another system. Default: the record itself.
+    #[serde(default)]
+    pub template: Option<TemplateName>,
+    /// File with a body of your own: JSON with places such as `{{summary}}`, `{{tags.site}}` and `{{evidence.snapshot}}`,
+    /// which are paths into the record, `docs/ref/schema`. Within a JSON string a value is written as text and null as
+    /// nothing; elsewhere as the JSON that it is.
+    #[serde(default)]
+    pub template_file: Option<PathBuf>,
+    /// Address of the HTTP service as readers of the messages reach it, such as `http://host:8642`: with a template, the
+    /// paths of snapshots and clips are put behind it. Default: the paths alone.
+    #[serde(default)]
+    pub link: Option<String>,
+    /// For `template = "alertmanager"`: an open alert that is not heard of for so many seconds is over there, as when the
+    /// worker is gone for good. Default: 86400 (a day).
+    #[serde(default = "default_resolve_after_secs")]
+    pub resolve_after_secs: u64,
     /// File that holds the secret to sign with: `whsec_` and base64 of 24 to 64 bytes, or any text of 24 to 64 bytes.
     /// While a secret is being replaced, write both, one a line: each request is then signed with each.
     #[serde(default)]
@@ -126,6 +148,8 @@ pub enum Kind {
     Transcript,
     /// Cues of captions, with their revisions.
     Caption,
+    /// A rule fired: `opened`, `updated`, `closed`.
+    Alert,
     /// A stream began, was interrupted, ended or failed.
     Status,
     /// A stretch of a stream that was not analysed.
@@ -133,13 +157,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [Self::Detections, Self::Transcript, Self::Caption, Self::Status, Self::Gap];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Detections, Self::Transcript, Self::Caption, Self::Alert, Self::Status, Self::Gap];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Detections => "detections",
             Self::Transcript => "transcript",
             Self::Caption => "caption",
+            Self::Alert => "alert",
             Self::Status => "status",
             Self::Gap => "gap",
         }
@@ -147,7 +173,11 @@ impl Kind {
 }
 
 fn default_types() -> Vec<Kind> {
-    vec![Kind::Status, Kind::Gap]
+    vec![Kind::Alert, Kind::Status, Kind::Gap]
+}
+
+const fn default_resolve_after_secs() -> u64 {
+    86_400
 }
 
 const fn default_batch_events() -> usize {
@@ -183,6 +213,10 @@ impl fmt::Debug for WebhookConfig {
             .field("url", &url)
             .field("types", &self.types)
             .field("format", &self.format)
+            .field("template", &self.template)
+            .field("template_file", &self.template_file)
+            .field("link", &self.link.as_ref().map(|_| REDACTED))
+            .field("resolve_after_secs", &self.resolve_after_secs)
             .field("secret_file", &self.secret_file)
             .field("secret_env", &self.secret_env)
             .field("headers", &headers)
@@ -206,6 +240,10 @@ impl WebhookConfig {
             url: url.into(),
             types: default_types(),
             format: RecordFormat::default(),
+            template: None,
+            template_file: None,
+            link: None,
+            resolve_after_secs: default_resolve_after_secs(),
             secret_file: None,
             secret_env: None,
             headers: BTreeMap::new(),
@@ -236,6 +274,9 @@ impl WebhookConfig {
 
     /// The kinds to send; none for all.
     pub(super) fn only(&self) -> Option<Vec<String>> {
+        if self.template == Some(TemplateName::Alertmanager) {
+            return Some(vec![Kind::Alert.as_str().to_owned()]);
+        }
         let is_all = Kind::ALL.iter().all(|kind| self.types.contains(kind));
         (!is_all).then(|| self.types.iter().map(|kind| kind.as_str().to_owned()).collect())
     }
@@ -335,11 +376,12 @@ impl Configured for WebhookConfig {
     fn validate(&self) -> Result<(), SinkError> {
         self.target()?;
         if self.types.is_empty() {
-            return Err(SinkError::config("types", "name at least one kind of record, such as [\"status\", \"gap\"]"));
+            return Err(SinkError::config("types", "name at least one kind of record, such as [\"alert\", \"gap\"]"));
         }
         if self.format == RecordFormat::Kit && !self.types.contains(&Kind::Detections) {
             return Err(SinkError::config("types", "records of `kit` are detections: write [\"detections\"]"));
         }
+        Body::check(self)?;
         if self.secret_env.is_some() && self.secret_file.is_some() {
             return Err(SinkError::config("secret_file", "use either this or `secret_env`, not both"));
         }
@@ -373,6 +415,7 @@ impl Configured for WebhookConfig {
         self.validate()?;
         let (keys, mut secrets) = self.keys()?;
         let (headers, more_secrets) = self.more_headers()?;
+        let body = Body::from_config(self)?;
         secrets.extend(more_secrets);
         let mut target = self.target()?;
         target.hide(secrets);
@@ -383,7 +426,7 @@ impl Configured for WebhookConfig {
         let dead_letters = Some(DeadLetters::open(name, &path)?);
         let certificates = self.certificates()?;
         let clock = std::sync::Arc::clone(&context.clock);
-        let webhook = Webhook::start(name, self, Secrets { target, keys, headers, certificates }, clock)?;
+        let webhook = Webhook::start(name, self, Secrets { target, keys, headers, certificates }, body, clock)?;
         let only = self.only();
         let (only, format, key_by) = (self.format.kinds().or(only), self.format, KeyBy::Stream);
         let options = CourierOptions { name, spool: &self.spool, key_by, only, format, dead_letters, context };

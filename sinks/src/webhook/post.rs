@@ -11,7 +11,7 @@ use reqwest::{
     redirect::Policy,
 };
 
-use super::{Parcel, pace, sign, sign::Key, target::Target};
+use super::{Parcel, body::Body, pace, sign, sign::Key, target::Target};
 
 /// Bytes of an answer that are looked at for its text.
 const ANSWER_BYTES: u64 = 4096;
@@ -40,8 +40,14 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// One record: the record itself.
-    pub(super) fn single(parcel: &Parcel) -> Self {
+    /// One record. Its attributes go with the record itself only: no other body is what they say.
+    pub(super) fn single(parcel: &Parcel, body: &Body) -> Result<Self, String> {
+        let id = webhook_id(&parcel.id);
+        let headers = if body.is_record() { Self::attributes(parcel) } else { HeaderMap::new() };
+        Ok(Self { id, headers, body: body.single(&parcel.payload)?.into_bytes() })
+    }
+
+    fn attributes(parcel: &Parcel) -> HeaderMap {
         let kind = format!("eyewitness.{}", parcel.kind);
         let source = format!("/eyewitness/streams/{}", parcel.stream);
         let attributes = [
@@ -56,15 +62,15 @@ impl Request {
         for (name, value) in attributes.into_iter().chain(time) {
             headers.insert(HeaderName::from_static(name), header_value(value));
         }
-        Self { id: webhook_id(&parcel.id), headers, body: parcel.payload.clone().into_bytes() }
+        headers
     }
 
     /// Any number of records: an array of them.
-    pub(super) fn batch(parcels: &[Parcel]) -> Self {
+    pub(super) fn batch(parcels: &[Parcel], body: &Body) -> Result<Self, String> {
         let first = parcels.first().map_or("", |parcel| &parcel.id);
         let id = webhook_id(&format!("{first}+{}", parcels.len()));
         let payloads: Vec<&str> = parcels.iter().map(|parcel| parcel.payload.as_str()).collect();
-        Self { id, headers: HeaderMap::new(), body: format!("[{}]", payloads.join(",")).into_bytes() }
+        Ok(Self { id, headers: HeaderMap::new(), body: body.batch(&payloads)?.into_bytes() })
     }
 }
 
@@ -212,6 +218,7 @@ fn with_causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::WebhookConfig;
 
     #[test]
     fn which_answers_may_pass() {
@@ -249,8 +256,9 @@ mod tests {
     fn ids_of_requests() {
         let parcel = |id: &str| Parcel { id: id.into(), payload: format!(r#"{{"id":"{id}"}}"#), ..Parcel::default() };
         let (first, second) = (parcel("s.1-status-3"), parcel("s.1-gap-4"));
-        assert_eq!(Request::single(&first).id, "s_1-status-3");
-        let batch = Request::batch(&[first, second]);
+        let body = Body::from_config(&WebhookConfig::new("http://h")).expect("no template");
+        assert_eq!(Request::single(&first, &body).expect("as it is").id, "s_1-status-3");
+        let batch = Request::batch(&[first, second], &body).expect("as they are");
         assert_eq!(batch.id, "s_1-status-3+2");
         assert_eq!(batch.body, br#"[{"id":"s.1-status-3"},{"id":"s.1-gap-4"}]"#);
     }

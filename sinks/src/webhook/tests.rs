@@ -3,7 +3,10 @@
 
 use std::fs;
 
-use base::{event::Event, time::SystemClock};
+use base::{
+    event::{AlertState, Event},
+    time::SystemClock,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -61,6 +64,27 @@ fn validation() {
     check(json!({ "retry": { "max_ms": 0 } }), Err("`retry.max_ms`"));
     check(json!({ "retry": { "first_ms": 700, "max_ms": 600 } }), Err("`retry.first_ms`"));
     check(json!({ "spool": { "max_bytes": 1 } }), Err("`spool.max_bytes`"));
+    let with = |more: Value| {
+        let mut json = json!({ "template": "alertmanager" });
+        json.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        json
+    };
+    check(with(json!({ "link": "https://host:8642/eyes", "batch_events": 50, "resolve_after_secs": 600 })), Ok(()));
+    check(with(json!({ "types": ["alert"] })), Ok(()));
+    check(with(json!({ "types": ["status"] })), Err("`types`: Alertmanager takes alerts alone"));
+    check(with(json!({ "resolve_after_secs": 0 })), Err("`resolve_after_secs`: 1 to "));
+    check(with(json!({ "template_file": "hook.json" })), Err("`template_file`: use either"));
+    check(with(json!({ "format": "kit", "types": ["alert", "detections"] })), Err("`format`"));
+    check(with(json!({ "link": "host" })), Err("`link`: is no URL; write something like"));
+    check(with(json!({ "link": "rtsp://host" })), Err("`link`: is neither"));
+    check(with(json!({ "link": "http://ann:hunter2@host" })), Err("`link`: stands in every message"));
+    check(with(json!({ "link": "http://host/?a=b" })), Err("`link`: paths are put behind it"));
+    check(json!({ "link": "http://host" }), Err("`link`: has no effect without"));
+    check(json!({ "template": "slack" }), Ok(()));
+    check(json!({ "template": "slack", "batch_events": 2 }), Err("`batch_events`: a template makes one body"));
+    check(json!({ "template": "slack", "types": ["alert", "caption"] }), Err("`types`: `template = \"slack\"`"));
+    check(json!({ "template_file": "hook.json", "types": ["caption"] }), Ok(()));
+    check(json!({ "template_file": "hook.json", "batch_events": 2 }), Err("`batch_events`"));
 }
 
 #[test]
@@ -73,6 +97,7 @@ fn unknown_words_are_refused() {
     check(json!({ "type": "webhook", "url": NOBODY, "secret": "x" }), "unknown field `secret`");
     check(json!({ "type": "webhook", "url": NOBODY, "retry": { "max": 1 } }), "unknown field `max`");
     check(json!({ "type": "webhook", "url": NOBODY, "types": ["frames"] }), "unknown variant `frames`");
+    check(json!({ "type": "webhook", "url": NOBODY, "template": "pager" }), "expected `alertmanager` or `slack`");
 }
 
 /// Every kind of record that there is can be named.
@@ -83,6 +108,7 @@ fn kinds() {
         samples::detections(&stream, 0, &[]),
         samples::transcript(&stream, 0, "and so", false),
         samples::caption(&stream, 0, 0..1, &["and so"], true),
+        samples::alert(&stream, 0, AlertState::Opened),
         samples::playing(&stream),
         samples::gap(&stream, 0),
     ];
@@ -90,7 +116,8 @@ fn kinds() {
     assert_eq!(config(json!({ "types": names })).types, Kind::ALL);
     assert_eq!(Kind::ALL.map(Kind::as_str).as_slice(), names);
     assert_eq!(config(json!({ "types": names })).only(), None);
-    assert_eq!(config(json!({})).only(), Some(vec!["status".into(), "gap".into()]));
+    assert_eq!(config(json!({})).only(), Some(vec!["alert".into(), "status".into(), "gap".into()]));
+    assert_eq!(config(json!({ "template": "alertmanager" })).only(), Some(vec!["alert".into()]));
 }
 
 fn context() -> BuildContext {
@@ -128,6 +155,9 @@ fn what_cannot_be_read_is_told() {
     check(json!({ "ca_file": "/no/such/file" }), "`ca_file`: cannot read /no/such/file");
     check(json!({ "ca_file": cert }), "holds no certificate in PEM form");
     check(json!({ "dead_letters": "/dev/null/x" }), "/dev/null");
+    let typo = file("typo", "{\n\"text\": \"{{sumary}}\" }");
+    check(json!({ "template_file": "/no/such/file" }), "`template_file`: cannot read /no/such/file");
+    check(json!({ "template_file": typo }), "typo, line 2: `{{sumary}}`: no record of these `types` has it");
 }
 
 #[test]
@@ -159,7 +189,8 @@ fn outlet(more: Value) -> (Webhook, Vec<Vec<u8>>) {
         headers: HeaderMap::new(),
         certificates: Vec::new(),
     };
-    let outlet = Webhook::start("hook", &config, secrets, SystemClock::new()).expect("outlet");
+    let body = Body::from_config(&config).expect("body");
+    let outlet = Webhook::start("hook", &config, secrets, body, SystemClock::new()).expect("outlet");
     let stream = samples::stream("front-door");
     let events = (0..2000).map(|number| samples::detections(&stream, number, &[("person", Some(7))]));
     let encode = |event: Event| encode(&event, &KeyBy::Stream, None, 0);
@@ -248,4 +279,38 @@ fn batches_fit_into_a_body() {
     check(&[half, half - 2, 1], 2);
     check(&[half, half], 1);
     check(&[3 * half, 1], 1);
+}
+
+/// What every form makes of an alert, links put in; what is no record is refused.
+#[test]
+fn bodies() {
+    let folder = tempfile::tempdir().expect("folder");
+    let own = folder.path().join("hook.json");
+    fs::write(&own, "{ \"see\": \"{{evidence.snapshot}}\", \"clip\": {{evidence.clip}} }\n").expect("write");
+    let event = samples::alert(&samples::stream("front-door"), 4, AlertState::Opened);
+    let payload = crate::wire::encode(&event, None);
+    let record: Value = serde_json::from_str(&payload).expect("json");
+    let path = record["evidence"]["snapshot"].as_str().expect("a path").to_owned();
+    let body = |more: Value| Body::from_config(&config(more)).expect("body");
+    let check = |more: Value, pointer: &str, expected: &str| {
+        let got = body(more.clone()).single(&payload).expect("a record");
+        let got: Value = serde_json::from_str(&got).expect("json");
+        assert!(
+            got.pointer(pointer).is_some_and(|at| at.as_str().is_some_and(|at| at.contains(expected))),
+            "{more}: {got}"
+        );
+    };
+    let linked = format!("http://host:8642{path}");
+    let link = "http://host:8642/";
+    check(json!({}), "/evidence/snapshot", &path);
+    check(json!({ "template": "alertmanager", "link": link }), "/0/generatorURL", &linked);
+    check(json!({ "template": "alertmanager", "link": link }), "/0/annotations/snapshot", &linked);
+    check(json!({ "template": "slack", "link": link }), "/text", &format!("<{linked}|picture>"));
+    check(json!({ "template_file": own, "types": ["alert"], "link": link }), "/see", &linked);
+    check(json!({ "template_file": own, "types": ["alert"] }), "/see", &path);
+    assert_eq!(body(json!({})).single(&payload).as_deref(), Ok(&*payload));
+    let alertmanager = body(json!({ "template": "alertmanager", "batch_events": 9 }));
+    let two = alertmanager.batch(&[&payload, &payload]).expect("records");
+    assert_eq!(serde_json::from_str::<Vec<Value>>(&two).expect("an array").len(), 2);
+    assert!(alertmanager.batch(&[&payload, "x"]).is_err_and(|cause| cause.starts_with("it is no record")));
 }

@@ -31,15 +31,16 @@ pub struct AlertRecord<'a> {
     /// One line for people.
     #[serde(borrow)]
     pub summary: Cow<'a, str>,
-    /// When what it speaks of began, RFC 3339; null when the recording carries no date.
+    /// Wall-clock time of capture at which what it speaks of began, which is before it was confirmed: RFC 3339 in UTC with
+    /// milliseconds, by the clock that `clock` names; null when the recording carries no date.
     #[schemars(extend("format" = "date-time"))]
     pub since: Option<String>,
-    /// The same in milliseconds of stream time; null where that was in an earlier session.
+    /// The same as stream time: milliseconds since the session of this record began; null where it was in an earlier session.
     pub since_ms: Option<u64>,
-    /// When it ended; null while it goes on.
+    /// Wall-clock time of capture at which it ended, as `since`; null while it goes on, and when the recording carries no date.
     #[schemars(extend("format" = "date-time"))]
     pub until: Option<String>,
-    /// The same in milliseconds of stream time.
+    /// The same as stream time, as `since_ms`; null while it goes on.
     pub until_ms: Option<u64>,
     /// Why it is over, in words; null before.
     #[serde(borrow)]
@@ -79,10 +80,10 @@ pub enum Severity {
 pub struct AlertEvidence<'a> {
     /// Ids of the tracks that it is about, in the session of this record.
     pub tracks: Vec<u64>,
-    /// Those objects, as they were seen last.
+    /// Those objects, as they were seen last; boxes in pixels of the source picture.
     #[serde(default, borrow)]
     pub objects: Vec<Object<'a>>,
-    /// The words that it is about, in the order of speaking.
+    /// The words that it is about, in the order of speaking; their times are of the session in which they were spoken.
     #[serde(borrow)]
     pub words: Vec<WordRecord<'a>>,
     /// The zones and lines of its rule.

@@ -1,3 +1,4 @@
+use base::event::{AlertState, AlertTime, Evidence};
 use serde_json::{Value, json};
 
 use super::*;
@@ -28,6 +29,16 @@ fn every_kind() -> Vec<(&'static str, Event)> {
         detections.labels = vec![base::event::Label { class: "dog".into(), score: 0.5 }];
     }
     let [answered, answered_in_bytes] = answered;
+    // Opened in an earlier session of a stream without dates, for words, and without evidence that is kept.
+    let mut heard = samples::alert(&stream, 1, AlertState::Updated);
+    heard.captured = None;
+    let Body::Transcript(said) = samples::transcript(&stream, 0, "call the \"police\"", true).body else {
+        unreachable!("a transcript")
+    };
+    if let Body::Alert(alert) = &mut heard.body {
+        alert.since = AlertTime { pts: None, at: None };
+        alert.evidence = Evidence { words: said.words, ..Evidence::default() };
+    }
     vec![
         ("detections", samples::detections(&stream, 120, &[("person", Some(7)), ("dog", None)])),
         ("detections", undated),
@@ -38,6 +49,9 @@ fn every_kind() -> Vec<(&'static str, Event)> {
         ("transcript", samples::transcript(&stream, 4, "", true)),
         ("caption", samples::caption(&stream, 1, 3400..4800, &["and so my fellow", "\"Americans\""], true)),
         ("caption", samples::caption(&stream, 1, 3400..4800, &[], false)),
+        ("alert", samples::alert(&stream, 0, AlertState::Closed)),
+        ("alert", samples::alert(&stream, 0, AlertState::Opened)),
+        ("alert", heard),
         ("detections", classified),
         ("detections", answered),
         ("detections", answered_in_bytes),
@@ -57,7 +71,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.3","stream":"front-door","#,
+                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.4","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":12000,"captured_at":"2026-09-21T14:13:32.123Z","#,
                 r#""clock":"ntp","frame":{{"width":768,"height":576,"index":120}},"#,
                 r#""model":{{"name":"ssdlite-mbv2","version":"b42166a4"}},"#,
@@ -71,7 +85,7 @@ fn exact_bytes() {
         Some(1_790_000_001_000),
         &format!(
             concat!(
-                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.3","stream":"front-door","#,
+                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.4","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":0,"captured_at":"2026-09-21T14:13:20.123Z","#,
                 r#""clock":"ntp","published_at":"2026-09-21T14:13:21.000Z","state":"playing","detail":null,"#,
                 r#""source":{{"video":{{"codec":"h264","width":768,"height":576}},"audio":{{"codec":"aac"}}}}}}"#
@@ -86,7 +100,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.3","stream":"front-door","#,
+                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.4","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":500,"captured_at":null,"clock":"none","#,
                 r#""from_pts_ms":12000,"to_pts_ms":19500,"reason":"source_lost","n_frames_dropped":null,"#,
                 r#""detail":"the server closed the connection"}}"#
@@ -99,7 +113,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"transcript","id":"{0}-transcript-43","specversion":"1.3","stream":"front-door","#,
+                r#"{{"type":"transcript","id":"{0}-transcript-43","specversion":"1.4","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":4300,"captured_at":"2026-09-21T14:13:24.423Z","#,
                 r#""clock":"ntp","segment":"{0}-segment-0","revision":3,"final":false,"start_ms":3400,"end_ms":3950,"#,
                 r#""text":"and so","words":["#,
@@ -116,7 +130,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"caption","id":"{0}-caption-1","specversion":"1.3","stream":"front-door","#,
+                r#"{{"type":"caption","id":"{0}-caption-1","specversion":"1.4","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":100,"captured_at":"2026-09-21T14:13:20.223Z","#,
                 r#""clock":"ntp","cue":"{0}-cue-1","revision":2,"start_ms":3400,"end_ms":4800,"#,
                 r#""lines":["and so my fellow","Americans"],"final":true,"segment":"{0}-segment-0","language":"en"}}"#
@@ -124,6 +138,41 @@ fn exact_bytes() {
             session
         ),
     );
+}
+
+#[test]
+fn exact_bytes_of_an_alert() {
+    let event = samples::alert(&samples::stream("front-door"), 4, AlertState::Closed);
+    let expected = format!(
+        concat!(
+            r#"{{"type":"alert","id":"{0}-alert-person-in-yard-4-2","specversion":"1.4","stream":"front-door","#,
+            r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":14000,"captured_at":"2026-09-21T14:13:34.123Z","#,
+            r#""clock":"ntp","alert":"{0}-alert-person-in-yard-4","revision":2,"state":"closed","rule":"person-in-yard","#,
+            r#""severity":"warning","summary":"person in \"yard\" for 3 s","since":"2026-09-21T14:13:29.123Z","#,
+            r#""since_ms":9000,"until":"2026-09-21T14:13:33.623Z","until_ms":13500,"#,
+            r#""closed_because":"nobody is there any more","evidence":{{"tracks":[7],"#,
+            r#""objects":[{{"class":"person","score":0.9123,"box":[258.0,219.0,32.9,88.7],"track":7}}],"words":[],"#,
+            r#""shapes":[{{"name":"yard","points":[[0.1,0.2],[0.9,0.2],[0.5,0.9877]],"closed":true}}],"#,
+            r#""snapshot":"/v1/alerts/{0}-alert-person-in-yard-4/snapshot.jpg","clip":null}}}}"#
+        ),
+        event.session
+    );
+    assert_eq!(encode(&event, None), expected);
+}
+
+#[test]
+fn every_word_of_an_alert_has_its_own() {
+    use base::event::Severity::{Critical, Info, Warning};
+    for state in [AlertState::Opened, AlertState::Updated, AlertState::Closed] {
+        for severity in [Info, Warning, Critical] {
+            let mut event = samples::alert(&samples::stream("d"), 1, state);
+            let Body::Alert(alert) = &mut event.body else { unreachable!("an alert") };
+            alert.severity = severity;
+            let value: Value = serde_json::from_str(&encode(&event, None)).expect("json");
+            assert_eq!((&value["state"], &value["severity"]), (&json!(state.as_str()), &json!(severity.as_str())));
+            assert!(validator("alert").is_valid(&value), "{value}");
+        }
+    }
 }
 
 #[test]
@@ -183,7 +232,16 @@ fn wrong_records_do_not_fit() {
     check("caption", "/lines", json!("and so"));
     check("caption", "/lines/0", json!(null));
     check("caption", "/end_ms", json!("4800"));
-    for kind in ["detections", "status", "gap", "transcript", "caption"] {
+    check("alert", "/state", json!("reopened"));
+    check("alert", "/severity", json!("high"));
+    check("alert", "/since", json!("yesterday"));
+    check("alert", "/until_ms", json!("13500"));
+    check("alert", "/revision", json!(-1));
+    check("alert", "/evidence/tracks", json!(7));
+    check("alert", "/evidence/objects/0/score", json!(1.5));
+    check("alert", "/evidence/shapes/0/points/0", json!([0.1]));
+    check("alert", "/evidence/snapshot", json!(7));
+    for kind in ["detections", "status", "gap", "transcript", "caption", "alert"] {
         let value = good(kind);
         for key in value.as_object().expect("object").keys() {
             let mut without = value.clone();

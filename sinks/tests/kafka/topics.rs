@@ -1,9 +1,11 @@
 //! Topics: made as configured, used as they are, made again.
 
-use serde_json::json;
+use base::event::Body;
+use serde_json::{Value, json};
 
 use crate::{
-    BROKER, PATIENCE, check_order, config, events, is_detections, is_status, open, send, wait_for, wait_for_trouble,
+    BROKER, PATIENCE, alerts, check_order, config, events, is_detections, is_status, open, schema_of, send, wait_for,
+    wait_for_trouble,
 };
 
 #[test]
@@ -28,6 +30,41 @@ fn topics_are_made_as_configured() {
         true => Ok(()),
         false => Err("no made.captions".into()),
     });
+}
+
+/// A compacted topic keeps the newest record of each key: it must be the alert's id, whatever keys the others have.
+#[test]
+fn alerts_may_be_kept_by_their_ids() {
+    let topics = json!({ "partitions": 3, "alerts": { "key": "alert", "cleanup": "compact" } });
+    let more = json!({ "topic_prefix": "by-alert", "partition_key": { "tag": "site" }, "topics": topics });
+    let mut sent = alerts(&["front-door", "yard", "gate"]);
+    sent.extend(events(&["yard"], 2));
+    let report = send(&config(&[BROKER.address()], more), sent.clone(), PATIENCE, |_| ());
+    assert_eq!((report.n_published, report.n_failed), (13, 0), "{report:?}");
+    let (n_partitions, settings) = BROKER.describe_topic("by-alert.alerts");
+    assert_eq!((n_partitions, &*settings["cleanup.policy"]), (3, "compact"));
+    let records = BROKER.consume("by-alert.alerts", 9, PATIENCE);
+    for key in sent.iter().filter_map(|event| match &event.body {
+        Body::Alert(alert) => Some(&alert.alert),
+        _ => None,
+    }) {
+        let states: Vec<Value> = records
+            .iter()
+            .filter(|record| record.key == *key)
+            .map(|record| {
+                let value: Value = serde_json::from_str(&record.payload).expect("json");
+                assert!(schema_of("alert").is_valid(&value), "{value}");
+                assert_eq!(
+                    (&record.headers["ce_type"], value["id"].as_str()),
+                    (&"eyewitness.alert".to_owned(), record.headers.get("ce_id").map(String::as_str))
+                );
+                value["state"].clone()
+            })
+            .collect();
+        assert_eq!(states, ["opened", "updated", "closed"], "{key}");
+    }
+    let others = BROKER.consume("by-alert.detections", 2, PATIENCE);
+    assert!(others.iter().all(|record| record.key == "north"), "{others:?}");
 }
 
 #[test]

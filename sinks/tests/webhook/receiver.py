@@ -41,7 +41,8 @@ def check(headers, body):
 
 def ids(body):
     records = json.loads(body)
-    return [record["id"] for record in (records if isinstance(records, list) else [records])]
+    # A body that a template made has no ids.
+    return [record.get("id", "-") for record in (records if isinstance(records, list) else [records])]
 
 
 class Handler(BaseHTTPRequestHandler):
