@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 mod alert;
 mod detections;
 pub mod kit;
+pub mod read;
 mod speech;
 mod status;
 pub use alert::{AlertEvidence, AlertRecord, Severity, Shape};

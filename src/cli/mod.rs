@@ -10,6 +10,7 @@ mod models;
 mod probe;
 mod remote;
 mod replay;
+mod rules;
 mod run;
 mod schema;
 mod spool;
@@ -85,6 +86,9 @@ enum Command {
     Top(top::Args),
     /// Analyse a recording as fast as it goes, dropping nothing
     Replay(replay::Args),
+    /// Try rules on a recording
+    #[command(subcommand)]
+    Rules(rules::Command),
     /// Check a configuration file
     Validate(validate::Args),
     /// Print or write the JSON Schemas of all records, and the configuration reference
@@ -120,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Replay(args) => replay::run(args, log),
+        Command::Rules(command) => rules::run(command, log),
         Command::Validate(args) => validate::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Doctor(args) => doctor::run(&args, log),

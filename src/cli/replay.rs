@@ -121,6 +121,34 @@ fn parse_score(text: &str) -> Result<f32, String> {
     text.parse().ok().filter(|s| (0.0..=1.0).contains(s)).ok_or_else(|| "a score lies between 0 and 1".into())
 }
 
+/// Makes the events of a recording, as the command does by itself.
+///
+/// # Errors
+/// When the recording or a model cannot be used, or not all events could be written.
+pub(super) fn record(
+    input: &str,
+    detect: Option<&str>,
+    transcribe: Option<&str>,
+    sample: &str,
+    out: &Path,
+    log: Option<&str>,
+) -> anyhow::Result<()> {
+    /// The command's own defaults.
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+    let mut words = vec!["replay".into(), PathBuf::from(input), "--out".into(), out.to_owned()];
+    words.extend(["--sample", sample].map(PathBuf::from));
+    words.extend(detect.into_iter().flat_map(|model| ["--detect", model].map(PathBuf::from)));
+    words.extend(transcribe.into_iter().flat_map(|model| ["--transcribe", model].map(PathBuf::from)));
+    let Alone { args } = clap::Parser::try_parse_from(words)?;
+    let done = run(args, log)?;
+    anyhow::ensure!(done == ExitCode::SUCCESS, "the recording was not analysed to its end");
+    Ok(())
+}
+
 pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let shutdown = begin(log.unwrap_or("warn"), false)?;
     let url = config::source_url(&args.input).map_err(anyhow::Error::msg)?;

@@ -3,7 +3,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use base::{event::Event, time::Pts};
+use base::{
+    event::{Body, Event},
+    time::Pts,
+};
 use inference::rules::{Carried, Rules};
 use parking_lot::Mutex;
 
@@ -149,6 +152,10 @@ impl Outlet {
                 _ => None,
             };
             let Some((_, event)) = next else { return };
+            if matches!(event.body, Body::Detections(_)) {
+                // Nothing said before it is still to come.
+                self.listened_until(event.pts);
+            }
             self.send(event);
         }
     }
@@ -157,7 +164,7 @@ impl Outlet {
 #[cfg(test)]
 mod tests {
     use base::{
-        event::{Body, Gap},
+        event::Gap,
         media::{GapReason, SessionId, StreamInfo, StreamName},
         queue::{WhenFull, queue},
     };

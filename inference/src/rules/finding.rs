@@ -16,6 +16,8 @@ pub(super) enum Key {
     Stream,
     /// One object.
     Who(u64),
+    /// One object that went one way, to the right or not: to and fro are two happenings.
+    Way(u64, bool),
 }
 
 /// A condition is true.

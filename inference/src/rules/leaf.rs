@@ -238,7 +238,7 @@ impl Leaf {
                         near.push(Nearly::new(format!("crossed {word}"), Some(thing.object)));
                         continue;
                     }
-                    let mut finding = Finding::moment(Key::Who(who), at).of(thing.object);
+                    let mut finding = Finding::moment(Key::Way(who, off > 0.0), at).of(thing.object);
                     finding.detail.direction = Some(word);
                     found.push(finding);
                 }

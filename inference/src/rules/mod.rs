@@ -273,6 +273,9 @@ impl Rules {
                 let at = self.timeline.newest;
                 self.each(at, Scene::of(event), &mut out, |watch, _| watch.status(at, status));
                 if matches!(status.state, StreamState::Ended | StreamState::Failed) {
+                    // Everything was heard as well.
+                    self.heard_until = self.heard_until.max(self.seen_until);
+                    self.expire(&mut out);
                     self.close_all(&format!("the stream has {}", status.state.as_str()), &mut out);
                 }
             }
