@@ -58,7 +58,6 @@ impl Fence {
         !self.held.load(Relaxed) && since <= nanos(self.patience)
     }
 
-
     /// Events left out.
     pub fn n_fenced(&self) -> u64 {
         self.n_fenced.load(Relaxed)

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use base::{
     event::{Body, Event, Gap, Status, StreamState},
     ledger::{DropReason, Ledger},
-    media::{AudioChunk, Frame, GapReason, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo},
+    media::{
+        AudioChunk, Frame, GapReason, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo,
+    },
     time::{Clock, Pts},
     trace::Tracer,
 };
@@ -270,7 +272,8 @@ impl Analysis {
         let stream = self.info.name.as_str();
         tracing::warn!(stream, from_ms = from.millis(), to_ms = to.millis(), "gap: this process was frozen");
         let detail = "this process was frozen; its records were held back until its leases were sure".to_owned();
-        let body = Body::Gap(Gap { from, to, reason: GapReason::Stalled, n_frames_dropped: None, detail: Some(detail) });
+        let body =
+            Body::Gap(Gap { from, to, reason: GapReason::Stalled, n_frames_dropped: None, detail: Some(detail) });
         // The stream may be in another session by now, which counts its own gaps.
         let name = format!("held-{}", from.millis());
         self.findings.counts.lock().n_gaps += 1;
@@ -521,7 +524,10 @@ mod tests {
         let events = told();
         let [gap, status] = &events[..] else { panic!("{events:?}") };
         let Body::Gap(told_gap) = &gap.body else { panic!("{gap:?}") };
-        assert_eq!((&gap.session, told_gap.reason, told_gap.to), (&session, GapReason::Stalled, Pts::from_millis(6000)));
+        assert_eq!(
+            (&gap.session, told_gap.reason, told_gap.to),
+            (&session, GapReason::Stalled, Pts::from_millis(6000))
+        );
         assert!(told_gap.detail.as_deref().is_some_and(|detail| detail.contains("was frozen")));
         let away = Status { state: StreamState::Interrupted, detail: Some("away".into()), source: None };
         assert_eq!(status.body, Body::Status(away));

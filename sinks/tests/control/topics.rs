@@ -159,9 +159,7 @@ fn what_was_read_is_no_news_when_partitions_are_added() {
         plane.post(ticket as u64, attachment(1, "yard", text));
     }
     let mut news = Vec::new();
-    let is_about = |news: &News, wanted: &str, wanted_text: &str| {
-        matches!(news, News::Attachment { name, text: Some(text), .. } if name == wanted && text == wanted_text)
-    };
+    let is_about = |news: &News, wanted: &str, wanted_text: &str| matches!(news, News::Attachment { name, text: Some(text), .. } if name == wanted && text == wanted_text);
     wait_for(|| {
         plane.news(Duration::from_millis(20), &mut news);
         news.iter().any(|news| is_about(news, "yard", "3")).then_some(()).ok_or_else(|| format!("{news:?}"))
