@@ -1,6 +1,13 @@
 //! `eyewitness run`: the service.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use base::{
@@ -38,7 +45,7 @@ use crate::{
 /// With [attachments], [cluster] or [http] in the configuration, streams are attached and detached while it runs, and it runs
 /// until SIGTERM. SIGTERM or Ctrl-C stops the sources, infers what is pending and then delivers every event within
 /// `service.grace_secs`; what a spool on disk still holds waits for the next start. A worker of a cluster hands its streams
-/// over first.
+/// over first, for up to 10 s.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  eyewitness run --config eyewitness.toml\n\nThe keys of the file: docs/ref/configuration.md"
@@ -123,7 +130,8 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let has_refused = has_failed(desk.board());
     house.wind_up();
     // What is published until then still needs the outputs.
-    let stage = control.close(grace);
+    let stopping = control.stopping();
+    let stage = house.while_streams_go(|| stopping.load(Relaxed), || control.close(grace));
     let (analyses, sinks) = house.close();
     if let Some(traces) = &traces {
         traces.close();

@@ -111,7 +111,8 @@ pub enum Input {
     Profiles,
     /// This worker is to hand over its streams and end.
     Leave {
-        /// So long successors are waited for, and as long again for streams to be gone.
+        /// So long streams are waited for to be gone; and before that, if it is not longer than a hand-over takes, for
+        /// successors.
         grace: Duration,
     },
 }
@@ -292,6 +293,11 @@ impl Keeper {
             Input::News(news) => self.take_news(news),
             Input::Wish { id, wish, origin } => self.take_wish(id, wish, origin),
             Input::Readings(readings) => self.take_readings(readings),
+    /// It leaves, and every stream that is still there was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.leaving.is_some_and(|leaving| !matches!(leaving, Leaving::HandingOver(_)))
+    }
+
             Input::NotStarted { name, detail } => self.not_started(&name, detail),
             Input::Leases(n_leases) => self.set_leases(n_leases),
             Input::Woke => self.woke(),
@@ -299,7 +305,7 @@ impl Keeper {
             Input::Leave { grace } => {
                 if self.leaving.is_none() {
                     self.grace = grace;
-                    self.leaving = Some(Leaving::HandingOver(self.now.mono + grace));
+                    self.leaving = Some(Leaving::HandingOver(self.now.mono + grace.min(runs::HAND_OVER)));
                     self.out.push(Action::Leave);
                 }
             }

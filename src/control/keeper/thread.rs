@@ -83,6 +83,7 @@ struct Orders {
     keeps_store: AtomicBool,
     leads: Arc<AtomicBool>,
 }
+    is_stopping: Arc<AtomicBool>,
 
 impl<S: Stage + 'static> Control<S> {
     /// Starts the thread. Without a plane, the streams of the configuration are run and nothing is kept.
@@ -143,6 +144,11 @@ impl<S: Stage + 'static> Control<S> {
 
     /// Every stream of the configuration has ended or failed.
     pub fn idle(&self) -> bool {
+    /// Whether nobody is waited for any more: every stream that still runs was told to stop. Kept up to date.
+    pub fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.orders.is_stopping)
+    }
+
         self.orders.is_idle.load(Relaxed)
     }
 
@@ -151,8 +157,8 @@ impl<S: Stage + 'static> Control<S> {
         self.idle() && !self.orders.keeps_store.load(Relaxed) || self.thread.is_finished()
     }
 
-    /// Begins to leave: gives the leases back, and lets go of each stream once a successor plays, or after `grace`. Returns
-    /// at once.
+    /// Begins to leave: gives the leases back, and lets go of each stream once a successor plays, or after ten seconds, if
+    /// `grace` is not shorter. Returns at once.
     pub fn leave(&self, grace: Duration) {
         self.orders.leave.lock().get_or_insert(grace);
     }
@@ -232,6 +238,7 @@ impl<S: Stage> Office<S> {
             self.orders.leads.store(self.keeper.leads(), Relaxed);
         }
     }
+            self.orders.is_stopping.store(self.keeper.is_stopping(), Relaxed);
 
     fn moment(&self) -> Moment {
         Moment { mono: self.clock.monotonic(), wall: self.clock.wall() }
