@@ -79,6 +79,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let (desk, wishes) = desk();
     let fence = Fence::new(Arc::clone(&clock), if config.cluster.is_some() { FROZEN } else { Duration::MAX });
     let fixed = fixed(&config);
+    let advertised = config.http.as_ref().and_then(|http| http.advertise.clone());
     let front = config.http.clone().map(|http| Front::new(http, &config.hls, &clock));
     let onlookers = front.as_ref().map(Front::onlookers);
     let mut house = House::new(models, Arc::clone(&clock));
@@ -104,13 +105,16 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let server = front.map(|front| front.open(&house, profiles, shown, &clock)).transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.local_addr(), "the HTTP service listens");
+        if config.cluster.is_some() && advertised.is_none() && own_address(server.local_addr()).is_none() {
+            tracing::warn!("other workers cannot say where this one is: set `advertise` under [http]");
+        }
     }
     let n_streams = fixed.len();
     let options = ControlOptions {
         worker: worker.id,
         capacity: worker.capacity,
         session_timeout: worker.session_timeout,
-        address: server.as_ref().map(|server| server.local_addr().to_string()),
+        address: advertised.or_else(|| own_address(server.as_ref()?.local_addr())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         fixed,
         desk: desk.clone(),
@@ -170,6 +174,11 @@ impl Worker {
             None => Self { id: "local".into(), capacity: 1.0, session_timeout: None },
         }
     }
+}
+
+/// Where others reach the service; nobody reaches `0.0.0.0`.
+fn own_address(listens_at: SocketAddr) -> Option<String> {
+    (!listens_at.ip().is_unspecified()).then(|| listens_at.to_string())
 }
 
 fn plane(config: &Checked, worker: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Box<dyn Plane>> {
