@@ -49,8 +49,11 @@ use crate::config::CheckedStream;
 /// Who the keeper keeps for.
 #[derive(Debug, Clone)]
 pub struct Me {
-    /// The worker's id. No two workers at a time may have the same.
+    /// The worker's id, for people and reports. No two workers at a time should have the same.
     pub worker: String,
+    /// What its claims say: the id, `#`, and something that no other process has, so that two processes that were given one id
+    /// do not take each other's claims for their own.
+    pub claimant: String,
     /// Weight that it can take, next to other workers.
     pub capacity: f32,
     /// Address of its HTTP service for others, if any.
@@ -318,7 +321,7 @@ impl Keeper {
             News::Attachment { lease, name, text } => self.read_attachment(lease, &name, text.as_deref()),
             News::Checkpoint { name, text } => self.read_report(&name, text.as_deref()),
             News::Worker { id, text, at_ms } => self.read_worker(id, text.as_deref(), at_ms),
-            News::Claimed { lease, worker, epoch } => self.read_claim(lease, worker, epoch),
+            News::Claimed { lease, worker, epoch } => self.read_claim(lease, &worker, epoch),
             News::Granted { leases } => self.granted(&leases),
             News::Revoked { leases, lost } => self.revoked(&leases, lost),
             News::Posted { ticket, outcome } => self.posted(ticket, outcome),

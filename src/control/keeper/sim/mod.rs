@@ -7,6 +7,7 @@ mod stage;
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::{media::StreamName, redact::SourceUrl, time::Timestamp};
+use sinks::control::{News, Post};
 
 use self::{
     plane::{Client, SESSION, Store},
@@ -131,6 +132,8 @@ struct World {
     n_gaps: BTreeMap<String, u64>,
     published_lately: BTreeMap<String, BTreeSet<usize>>,
     n_files_begun: BTreeMap<String, Vec<Millis>>,
+    /// Somebody has given all workers the same name.
+    is_of_one_name: bool,
 }
 
 impl World {
@@ -155,6 +158,7 @@ impl World {
             n_gaps: BTreeMap::new(),
             published_lately: BTreeMap::new(),
             n_files_begun: BTreeMap::new(),
+            is_of_one_name: false,
         }
     }
 
@@ -171,6 +175,7 @@ impl World {
         let me = Me {
             // Now and then one comes back under the name of one that has gone.
             worker: format!("w{}", if self.workers.contains_key(&(id % 3)) { id } else { id % 3 }),
+            claimant: String::new(),
             capacity: 1.0 + (id % 2) as f32,
             address: None,
             version: "1".into(),
@@ -178,9 +183,12 @@ impl World {
             session_timeout: Some(std::time::Duration::from_millis(SESSION)),
         };
         let mut me = me;
-        if self.workers.values().any(|worker| worker.keeper.me.worker == me.worker) {
+        if self.is_of_one_name {
+            me.worker = "w".into();
+        } else if self.workers.values().any(|worker| worker.keeper.me.worker == me.worker) {
             me.worker = format!("w{id}");
         }
+        me.claimant = format!("{}#{id}", me.worker);
         let worker = Worker {
             keeper: Keeper::new(me, Vec::new(), Box::new(Plain), self.moment()),
             client: self.store.client(id, self.now),
@@ -654,3 +662,36 @@ fn a_file_goes_on_where_it_was_and_ends_once() {
 fn a_file_attached_anew_is_run_from_its_beginning() {
     try_all(60, anew);
 }
+#[test]
+fn what_cannot_be_written_is_tried_again_or_refused() {
+    try_all(200, moods);
+}
+
+#[test]
+fn workers_of_one_name_have_epochs_of_their_own() {
+    try_all(100, namesakes);
+}
+
+#[test]
+fn a_claim_of_a_namesake_is_not_ours() {
+    let mut world = World::new(0);
+    let id = world.add_worker();
+    let moment = world.moment();
+    let keeper = &mut world.workers.get_mut(&id).expect("added").keeper;
+    let granted = [News::CaughtUp, News::Granted { leases: vec![0] }];
+    let actions = keeper.step(moment, granted.map(Input::News));
+    let claim = actions.iter().find_map(|action| match action {
+        Action::Post { post: Post::Claim { worker, .. }, .. } => Some(worker.clone()),
+        _ => None,
+    });
+    let claim = claim.expect("claimed at once");
+    // The second is one of an earlier version.
+    let of_others = format!("{}#other", keeper.me.worker);
+    for (worker, epoch, expected) in [(&of_others, 5, None), (&keeper.me.worker.clone(), 6, None), (&claim, 7, Some(7))]
+    {
+        let news = News::Claimed { lease: 0, worker: worker.clone(), epoch };
+        let _its_wishes = keeper.step(moment, [Input::News(news)]);
+        assert_eq!(keeper.leases[0].epoch(), expected, "{worker}");
+    }
+}
+
