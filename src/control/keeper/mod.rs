@@ -181,6 +181,8 @@ pub struct Keeper {
     book: Book,
     leases: Vec<Lease>,
     reports: BTreeMap<String, Report>,
+    /// Streams whose last record is of an earlier epoch than one read before, and when that is to be set right.
+    late: BTreeMap<String, Duration>,
     peers: BTreeMap<String, Peer>,
     fixed: BTreeMap<String, Fixed>,
     runs: BTreeMap<String, Run>,
@@ -232,6 +234,7 @@ impl Keeper {
             reports: BTreeMap::new(),
             peers: BTreeMap::new(),
             fixed,
+            late: BTreeMap::new(),
             runs: BTreeMap::new(),
             errands: BTreeMap::new(),
             next_ticket: 1,

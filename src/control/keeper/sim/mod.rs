@@ -476,6 +476,13 @@ impl World {
             }
         }
         for (id, worker) in &self.workers {
+        // What is left of reports once they are compacted does not mislead whoever comes now.
+        for name in attached.keys() {
+            let told = |text: Option<&str>| serde_json::from_str::<crate::control::report::Report>(text?).ok();
+            let last = self.store.reports(name).last().and_then(told);
+            let known = self.workers.values().filter_map(|w| w.keeper.reports.get(name)).map(|r| r.epoch).max();
+            assert!(last.as_ref().map(|r| r.epoch) >= known, "seed {seed}: {name}: {last:?}, epoch {known:?} is known");
+        }
             for name in worker.stage.streams.keys() {
                 assert!(attached.contains_key(name), "seed {seed}: {name} is detached, and runs in {id}");
             }

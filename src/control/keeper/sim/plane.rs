@@ -95,6 +95,14 @@ impl Store {
     /// The coordinator's turn. `alive` are those that can be heard now.
     pub(super) fn coordinate(
         &mut self,
+    /// Every report about a stream.
+    pub(super) fn reports(&self, of: &str) -> impl Iterator<Item = Option<&str>> {
+        self.logs[CHECKPOINTS].iter().filter_map(move |(_, record)| match record {
+            Record::Checkpoint { name, text } if name == of => Some(text.as_deref()),
+            _ => None,
+        })
+    }
+
         now: Millis,
         alive: &BTreeSet<usize>,
         clients: &mut BTreeMap<usize, &mut Client>,
@@ -250,6 +258,11 @@ impl Client {
                 store.owners.iter_mut().filter(|owner| **owner == Some(self.id)).for_each(|owner| *owner = None);
                 store.change(now, random);
             } else if !kept.is_empty() {
+                // It may have been granted something between its loss and its coming back: that went with its place.
+                let leases = self.all_told();
+                if !leases.is_empty() {
+                    self.tell(now, News::Revoked { leases, lost: true }, random);
+                }
                 self.tell(now, News::Granted { leases: kept }, random);
             }
         }
