@@ -36,7 +36,7 @@ use self::{
     reports::Peer,
     resolve::Resolve,
     runs::{Fixed, Run},
-    wishes::{Errand, Overlay, Waiting},
+    wishes::{Erasure, Errand, Overlay, Removal, Waiting},
 };
 use super::{
     attachment::{Attachment, Origin, Stored},
@@ -190,6 +190,8 @@ pub struct Keeper {
     next_ticket: u64,
     overlays: BTreeMap<String, Overlay>,
     waiting: VecDeque<Waiting>,
+    removals: BTreeMap<u64, Removal>,
+    erasures: Vec<Erasure>,
     last_born: u64,
     announced: Option<(Duration, Announcement)>,
     duties: Duties,
@@ -232,14 +234,16 @@ impl Keeper {
             book: Book::new(n_leases),
             leases: (0..n_leases).map(|_| Lease::default()).collect(),
             reports: BTreeMap::new(),
+            late: BTreeMap::new(),
             peers: BTreeMap::new(),
             fixed,
-            late: BTreeMap::new(),
             runs: BTreeMap::new(),
             errands: BTreeMap::new(),
             next_ticket: 1,
             overlays: BTreeMap::new(),
             waiting: VecDeque::new(),
+            removals: BTreeMap::new(),
+            erasures: Vec::new(),
             last_born: 0,
             announced: None,
             duties: Duties::default(),
@@ -289,6 +293,11 @@ impl Keeper {
             && self.runs.values().filter(|run| run.lease.is_none()).all(Run::is_over)
     }
 
+    /// It leaves, and every stream that is still there was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.leaving.is_some_and(|leaving| !matches!(leaving, Leaving::HandingOver(_)))
+    }
+
     /// It has left, and what it had to say is said.
     pub fn has_left(&self) -> bool {
         self.leaving == Some(Leaving::Done)
@@ -299,11 +308,6 @@ impl Keeper {
             Input::News(news) => self.take_news(news),
             Input::Wish { id, wish, origin } => self.take_wish(id, wish, origin),
             Input::Readings(readings) => self.take_readings(readings),
-    /// It leaves, and every stream that is still there was told to stop.
-    pub fn is_stopping(&self) -> bool {
-        self.leaving.is_some_and(|leaving| !matches!(leaving, Leaving::HandingOver(_)))
-    }
-
             Input::NotStarted { name, detail } => self.not_started(&name, detail),
             Input::Leases(n_leases) => self.set_leases(n_leases),
             Input::Woke => self.woke(),
