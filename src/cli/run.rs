@@ -1,6 +1,13 @@
 //! `eyewitness run`: the service.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use base::{
@@ -38,7 +45,7 @@ use crate::{
 /// With [attachments], [cluster] or [http] in the configuration, streams are attached and detached while it runs, and it runs
 /// until SIGTERM. SIGTERM or Ctrl-C stops the sources, infers what is pending and then delivers every event within
 /// `service.grace_secs`; what a spool on disk still holds waits for the next start. A worker of a cluster hands its streams
-/// over first.
+/// over first, for up to 10 s.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  eyewitness run --config eyewitness.toml\n\nThe keys of the file: docs/ref/configuration.md"
@@ -72,6 +79,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let (desk, wishes) = desk();
     let fence = Fence::new(Arc::clone(&clock), if config.cluster.is_some() { FROZEN } else { Duration::MAX });
     let fixed = fixed(&config);
+    let advertised = config.http.as_ref().and_then(|http| http.advertise.clone());
     let front = config.http.clone().map(|http| Front::new(http, &config.hls, &clock));
     let onlookers = front.as_ref().map(Front::onlookers);
     let mut house = House::new(models, Arc::clone(&clock));
@@ -97,13 +105,16 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let server = front.map(|front| front.open(&house, profiles, shown, &clock)).transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.local_addr(), "the HTTP service listens");
+        if config.cluster.is_some() && advertised.is_none() && own_address(server.local_addr()).is_none() {
+            tracing::warn!("other workers cannot say where this one is: set `advertise` under [http]");
+        }
     }
     let n_streams = fixed.len();
     let options = ControlOptions {
         worker: worker.id,
         capacity: worker.capacity,
         session_timeout: worker.session_timeout,
-        address: server.as_ref().map(|server| server.local_addr().to_string()),
+        address: advertised.or_else(|| own_address(server.as_ref()?.local_addr())),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         fixed,
         desk: desk.clone(),
@@ -123,7 +134,8 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let has_refused = has_failed(desk.board());
     house.wind_up();
     // What is published until then still needs the outputs.
-    let stage = control.close(grace);
+    let stopping = control.stopping();
+    let stage = house.while_streams_go(|| stopping.load(Relaxed), || control.close(grace));
     let (analyses, sinks) = house.close();
     if let Some(traces) = &traces {
         traces.close();
@@ -162,6 +174,11 @@ impl Worker {
             None => Self { id: "local".into(), capacity: 1.0, session_timeout: None },
         }
     }
+}
+
+/// Where others reach the service; nobody reaches `0.0.0.0`.
+fn own_address(listens_at: SocketAddr) -> Option<String> {
+    (!listens_at.ip().is_unspecified()).then(|| listens_at.to_string())
 }
 
 fn plane(config: &Checked, worker: &str, clock: &Arc<dyn Clock>) -> anyhow::Result<Box<dyn Plane>> {

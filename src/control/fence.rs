@@ -9,13 +9,17 @@ use std::{
         Arc,
         atomic::{
             AtomicBool, AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed},
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
     time::Duration,
 };
 
-use base::time::Clock;
+use base::{
+    media::SessionId,
+    time::{Clock, Pts},
+};
+use parking_lot::Mutex;
 
 /// Shared by the keeper and those who publish.
 pub struct Fence {
@@ -54,14 +58,72 @@ impl Fence {
         !self.held.load(Relaxed) && since <= nanos(self.patience)
     }
 
-    /// An event was left out.
-    pub fn count(&self) {
-        self.n_fenced.fetch_add(1, Relaxed);
-    }
-
     /// Events left out.
     pub fn n_fenced(&self) -> u64 {
         self.n_fenced.load(Relaxed)
+    }
+}
+
+/// The fence, as one stream comes to it: remembers what it held back until that is told.
+pub struct Gate {
+    fence: Arc<Fence>,
+    /// Something was held back, and is not told yet.
+    is_holding: AtomicBool,
+    held: Mutex<Option<Held>>,
+}
+
+/// What a stream had that was held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The session in which that began.
+    pub session: SessionId,
+    /// The earliest of it, in that session.
+    pub from: Pts,
+    /// The latest of it.
+    pub to: Pts,
+}
+
+impl Gate {
+    /// Of a stream under a lease.
+    pub fn new(fence: Arc<Fence>) -> Arc<Self> {
+        Arc::new(Self { fence, is_holding: AtomicBool::new(false), held: Mutex::default() })
+    }
+
+    /// Whether events may go out: not before it is told what was held back.
+    pub fn is_open(&self) -> bool {
+        !self.is_holding.load(Acquire) && self.fence.is_open()
+    }
+
+    /// An event was left out.
+    pub fn hold_back_event(&self, session: &SessionId, pts: Pts) {
+        self.fence.n_fenced.fetch_add(1, Relaxed);
+        self.hold_back(session, pts);
+    }
+
+    /// Media were left out.
+    pub fn hold_back(&self, session: &SessionId, pts: Pts) {
+        let mut held = self.held.lock();
+        let held = held.get_or_insert_with(|| Held { session: session.clone(), from: pts, to: pts });
+        // Of a later session nothing can be said in the times of this one.
+        if held.session == *session {
+            (held.from, held.to) = (held.from.min(pts), held.to.max(pts));
+        }
+        self.is_holding.store(true, Release);
+    }
+
+    /// Something was held back and may be told: the fence is open again.
+    pub fn wants_telling(&self) -> bool {
+        self.is_holding.load(Acquire) && self.fence.is_open()
+    }
+
+    /// Opens, where the fence is open; gives what is to be told.
+    pub fn reopen(&self) -> Option<Held> {
+        let mut held = self.held.lock();
+        if !self.fence.is_open() {
+            return None;
+        }
+        self.is_holding.store(false, Release);
+        held.take()
     }
 }
 
@@ -88,5 +150,26 @@ mod tests {
         assert!(!fence.is_open());
         fence.hold(false);
         assert!(fence.is_open());
+    }
+
+    #[test]
+    fn what_is_held_back_is_told_before_anything_else() {
+        let clock = ManualClock::new();
+        let fence = Fence::new(clock.clone(), Duration::from_secs(3));
+        let gate = Gate::new(Arc::clone(&fence));
+        let [session, later] = [b"a", b"b"].map(|name| SessionId::derived([name.as_slice()]));
+        assert!(gate.is_open() && !gate.wants_telling());
+        assert_eq!(gate.reopen(), None);
+        fence.hold(true);
+        for (session, ms) in [(&session, 700), (&session, 500), (&session, 900), (&later, 0)] {
+            gate.hold_back(session, Pts::from_millis(ms));
+        }
+        gate.hold_back_event(&session, Pts::from_millis(800));
+        assert_eq!((fence.n_fenced(), gate.is_open(), gate.wants_telling(), gate.reopen()), (1, false, false, None));
+        fence.hold(false);
+        assert!(!gate.is_open() && gate.wants_telling());
+        let held = Held { session, from: Pts::from_millis(500), to: Pts::from_millis(900) };
+        assert_eq!(gate.reopen(), Some(held));
+        assert!(gate.is_open() && !gate.wants_telling());
     }
 }

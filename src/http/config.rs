@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -24,6 +24,10 @@ pub struct HttpConfig {
     /// reach. Any address that others can reach needs a token.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
+    /// Address at which others reach this service, where that is not the one it listens on, such as `worker-2.lan:8642` or
+    /// `https://worker-2.example.org`: other workers name it to whoever asks them for a stream that this one has. Needed with
+    /// `[cluster]` where `listen` is `0.0.0.0` or `[::]`. Default: `listen`.
+    pub advertise: Option<String>,
     /// The secret that clients have to send (`Authorization: Bearer ...`): at least 16 letters, digits or `-._~+/=`.
     /// Example: `"${EYEWITNESS_TOKEN}"`; make one with `openssl rand -hex 24`. Default: none, everybody on this machine
     /// may read.
@@ -47,6 +51,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8642)),
+            advertise: None,
             token: None,
             token_file: None,
             allowed_origins: Vec::new(),
@@ -74,6 +79,13 @@ impl HttpConfig {
             check_token(token)?;
         } else if self.token_file.is_none() && !self.is_private() {
             return Err(HttpError::WideWithoutToken { listen: self.listen });
+        }
+        if let Some(address) = &self.advertise
+            && !is_reachable(address)
+        {
+            // A password before a host is nothing to show.
+            let shown = if address.contains('@') { "..." } else { address };
+            return Err(HttpError::BadAdvertise { address: shown.to_owned() });
         }
         for origin in &self.allowed_origins {
             if authority(origin).is_none() {
@@ -122,6 +134,19 @@ fn check_token(token: &SecretString) -> Result<(), HttpError> {
     Ok(())
 }
 
+/// `host:port`, or the URL of a service, in characters that stand in a header.
+fn is_reachable(address: &str) -> bool {
+    let host = match address.contains("://") {
+        true => authority(address.strip_suffix('/').unwrap_or(address)),
+        false => authority(&format!("http://{address}")).is_some().then_some(address),
+    };
+    let Some(host) = host else { return false };
+    let Ok(uri) = host.parse::<axum::http::uri::Authority>() else { return false };
+    let ip = uri.host().trim_matches(['[', ']']).parse::<IpAddr>();
+    let has_port = uri.port_u16().is_some_and(|port| port > 0) || (uri.port().is_none() && address.contains("://"));
+    has_port && !uri.host().is_empty() && !ip.is_ok_and(|ip| ip.is_unspecified())
+}
+
 /// The `host[:port]` of an origin `scheme://host[:port]`.
 pub(super) fn authority(origin: &str) -> Option<&str> {
     let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))?;
@@ -167,6 +192,19 @@ mod tests {
         check(r#"{"allowed_origins":["https://a.example:8443"]}"#, Ok(()));
         for origin in ["a.example", "https://", "https://a.example/", "*", "null", "https://u:p@a.example"] {
             check(&format!(r#"{{"allowed_origins":["{origin}"]}}"#), Err(&["allowed_origins", "https://"]));
+        }
+        for address in
+            ["192.0.2.7:8642", "[2001:db8::2]:8642", "worker-2.lan:80", "https://w.example/", "http://w:8642"]
+        {
+            check(&format!(r#"{{"advertise":"{address}"}}"#), Ok(()));
+        }
+        for address in
+            ["", "worker-2", "0.0.0.0:8642", "[::]:8642", "w:0", "w:99999", "ftp://w", "https://w/x", "a b:1"]
+        {
+            check(&format!(r#"{{"advertise":"{address}"}}"#), Err(&["`advertise`", "worker-2.lan:8642"]));
+        }
+        for address in ["https://u:hunter2@w.example", "u:hunter2@w.example:80"] {
+            check(&format!(r#"{{"advertise":"{address}"}}"#), Err(&["`advertise`"]));
         }
         check(r#"{"feed_records":0}"#, Err(&["`feed_records`"]));
         check(r#"{"max_clients":0}"#, Err(&["`max_clients`"]));

@@ -49,6 +49,14 @@ pub enum HttpError {
         /// As written.
         origin: String,
     },
+    /// Not an address that others could use.
+    #[error(
+        "`advertise` = `{address}` is no address at which others reach this service: write host and port, such as worker-2.lan:8642, or a URL without path, such as https://worker-2.example.org"
+    )]
+    BadAdvertise {
+        /// As written, without secrets.
+        address: String,
+    },
     /// A limit of zero.
     #[error("`{key}` must be at least 1")]
     Zero {

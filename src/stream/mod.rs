@@ -16,7 +16,9 @@ use std::sync::Arc;
 use base::{
     event::{Body, Event, Gap, Status, StreamState},
     ledger::{DropReason, Ledger},
-    media::{AudioChunk, Frame, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo},
+    media::{
+        AudioChunk, Frame, GapReason, MediaConsumer, MediaSegment, Notice, SessionId, SourceDescription, StreamInfo,
+    },
     time::{Clock, Pts},
     trace::Tracer,
 };
@@ -45,7 +47,11 @@ use self::{
     sight::Sight,
 };
 use crate::{
-    control::{fence::Fence, report::Figures, stage::Earlier},
+    control::{
+        fence::{Gate, Held},
+        report::Figures,
+        stage::Earlier,
+    },
     hls::HlsStore,
     topology::Fanout,
 };
@@ -108,7 +114,7 @@ pub struct Analysis {
     life: Arc<Mutex<Life>>,
     players: Option<Arc<HlsStore>>,
     /// While it is closed, pictures are not looked at.
-    fence: Option<Arc<Fence>>,
+    gate: Option<Arc<Gate>>,
     pace: Mutex<Pace>,
     clock: Arc<dyn Clock>,
     /// What the results have added up to.
@@ -128,7 +134,7 @@ impl Analysis {
         let carried = options.earlier.as_ref().map(|earlier| earlier.alerts.clone()).unwrap_or_default();
         let rules = Rules::new(Arc::clone(&options.info), &options.rules, &carried);
         let life = Arc::new(Mutex::new(Life::new(session, options.earlier)));
-        let fence = options.fanout.fence().cloned();
+        let gate = options.fanout.gate().cloned();
         let looks = options.sight.is_some();
         let outlet = if options.recorded {
             Outlet::recorded(options.fanout, options.sight.is_some() && options.hearing.is_some())
@@ -203,7 +209,7 @@ impl Analysis {
             hearing: Mutex::new(hearing),
             life,
             players: options.players,
-            fence,
+            gate,
             pace: Mutex::default(),
             clock: options.clock,
             findings,
@@ -267,8 +273,34 @@ impl Analysis {
         }
     }
 
+    /// Something was held back at the fence, which is open again: it is to be told.
+    pub fn was_held_back(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.wants_telling())
+    }
+
+    /// Tells what was held back, and how the stream is now. May wait for a sink.
+    pub fn tell_held_back(&self) {
+        let Some(Held { session, from, to }) = self.gate.as_ref().and_then(|gate| gate.reopen()) else { return };
+        let stream = self.info.name.as_str();
+        tracing::warn!(stream, from_ms = from.millis(), to_ms = to.millis(), "gap: this process was frozen");
+        let detail = "this process was frozen; its records were held back until its leases were sure".to_owned();
+        let body =
+            Body::Gap(Gap { from, to, reason: GapReason::Stalled, n_frames_dropped: None, detail: Some(detail) });
+        // The stream may be in another session by now, which counts its own gaps.
+        let name = format!("held-{}", from.millis());
+        self.findings.counts.lock().n_gaps += 1;
+        self.publish(Event::named(&self.info, &session, &name, from, None, body));
+        let life = self.life.lock();
+        let (state, source) = (life.state.clone(), life.source.clone());
+        drop(life);
+        if let Some((state, detail)) = state {
+            self.status(state, detail, source.filter(|_| state == StreamState::Playing));
+        }
+    }
+
     /// After ingest has been joined: infers what is pending, publishes the end, lets go of the model and the sinks.
     pub fn close(&self) {
+        self.tell_held_back();
         self.drain();
         self.lane.lock().take();
         self.ear.lock().take();
@@ -329,7 +361,8 @@ impl Analysis {
 
 impl MediaConsumer for Analysis {
     fn frame(&self, frame: Frame) {
-        if self.fence.as_ref().is_some_and(|fence| !fence.is_open()) {
+        if let Some(gate) = self.gate.as_ref().filter(|gate| !gate.is_open()) {
+            gate.hold_back(&frame.session, frame.pts);
             self.ledger.dropped(DropReason::Fenced);
             return;
         }
@@ -431,9 +464,16 @@ pub fn describe(source: &SourceDescription) -> String {
 
 #[cfg(test)]
 mod tests {
-    use base::media::MediaDescription;
+    use std::time::Duration;
+
+    use base::{
+        media::{MediaDescription, Resume, StreamName},
+        queue::{WhenFull, queue},
+        time::ManualClock,
+    };
 
     use super::*;
+    use crate::control::fence::Fence;
 
     #[test]
     fn sources_are_described() {
@@ -441,5 +481,67 @@ mod tests {
         let audio = Some(MediaDescription { codec: "aac".into(), size: None });
         assert_eq!(describe(&SourceDescription { video, audio }), "h264 768x576, aac");
         assert_eq!(describe(&SourceDescription::default()), "no media");
+    }
+
+    #[test]
+    fn what_a_frozen_process_held_back_is_one_gap_and_then_the_present_state() {
+        let clock = ManualClock::new();
+        let (tx, rx) = queue("sink:x", 64, WhenFull::DropNewest);
+        let fence = Fence::new(clock.clone(), Duration::from_secs(3));
+        let name = StreamName::new("a").expect("name");
+        let analysis = Analysis::start(AnalysisOptions {
+            info: Arc::new(StreamInfo { name, tags: Default::default(), epoch: Some(7) }),
+            sight: None,
+            hearing: None,
+            recorded: false,
+            fanout: Fanout::from_iter([tx]).behind(Gate::new(Arc::clone(&fence))),
+            tracer: None,
+            players: None,
+            clock: clock.clone(),
+            session: None,
+            earlier: None,
+        })
+        .expect("starts");
+        let session = SessionId::derived([b"s".as_slice()]);
+        let source = SourceDescription::default();
+        let resume = Resume { resumable: false, resumed: false };
+        analysis.notice(Notice::Playing { session: session.clone(), source: source.clone(), resume });
+        let told = || {
+            let mut events = Vec::new();
+            rx.recv_many(64, Duration::ZERO, &mut events);
+            events
+        };
+        assert_eq!(told().len(), 1);
+        fence.hold(true);
+        let outage = |from, to| Notice::Gap {
+            session: None,
+            from: Pts::from_millis(from),
+            to: Pts::from_millis(to),
+            reason: GapReason::Stalled,
+            detail: "no media".into(),
+        };
+        analysis.notice(outage(5000, 8000));
+        analysis.notice(Notice::Interrupted {
+            reason: GapReason::Stalled,
+            detail: "away".into(),
+            retry_in: Duration::from_secs(1),
+        });
+        analysis.notice(outage(6000, 7000));
+        analysis.tell_held_back();
+        assert!(told().is_empty() && !analysis.was_held_back(), "nothing before the leases are sure");
+        fence.hold(false);
+        assert!(analysis.was_held_back());
+        analysis.tell_held_back();
+        analysis.tell_held_back();
+        let events = told();
+        let [gap, status] = &events[..] else { panic!("{events:?}") };
+        let Body::Gap(told_gap) = &gap.body else { panic!("{gap:?}") };
+        assert_eq!(
+            (&gap.session, told_gap.reason, told_gap.to),
+            (&session, GapReason::Stalled, Pts::from_millis(6000))
+        );
+        assert!(told_gap.detail.as_deref().is_some_and(|detail| detail.contains("was frozen")));
+        let away = Status { state: StreamState::Interrupted, detail: Some("away".into()), source: None };
+        assert_eq!(status.body, Body::Status(away));
     }
 }

@@ -13,15 +13,19 @@ use crate::roster::QueueProbe;
 /// How often a stop looks whether a sink holds it up.
 const LOOK_AFTER: Duration = Duration::from_millis(20);
 
-/// Does what still publishes, and then begins the sinks' grace period. A sink whose full queue holds that up begins its
-/// own at once: else nothing would ever come to an end.
-pub(super) fn while_sinks_take<T>(sinks: &[(SinkHandle, QueueProbe)], work: impl FnOnce() -> T) -> T {
+/// Does what still publishes, and then begins the sinks' grace period. A sink whose full queue holds that up while things
+/// `come_to_an_end` begins its own at once: else nothing ever would.
+pub(super) fn while_sinks_take<T>(
+    sinks: &[(SinkHandle, QueueProbe)],
+    come_to_an_end: impl Fn() -> bool + Sync,
+    work: impl FnOnce() -> T,
+) -> T {
     let done = AtomicBool::new(false);
     let drain_full = || {
         while !done.load(Relaxed) {
             for (sink, queue) in sinks {
                 let QueueReading { n_items, capacity, when_full, .. } = queue();
-                if when_full == WhenFull::Block && n_items >= capacity {
+                if when_full == WhenFull::Block && n_items >= capacity && come_to_an_end() {
                     sink.drain();
                 }
             }

@@ -8,7 +8,7 @@ use base::{event::Event, media::StreamInfo, queue::Sender, time::Clock};
 use ingest::SegmentOptions;
 
 use crate::{
-    control::fence::Fence,
+    control::fence::{Fence, Gate},
     feed::Entrance,
     hls::{Captions, HlsStore},
     stream::holdup::{Holdups, LONG},
@@ -23,7 +23,7 @@ pub struct Fanout {
     /// Players want cues beside the pictures: told at once, before anybody says that the cues are settled.
     players: Option<Arc<HlsStore>>,
     /// While it is closed, events are left out.
-    fence: Option<Arc<Fence>>,
+    gate: Option<Arc<Gate>>,
 }
 
 impl FromIterator<Sender<Arc<Event>>> for Fanout {
@@ -63,15 +63,21 @@ impl Fanout {
         &self.holdups
     }
 
+    /// The same, behind the fence.
+    #[cfg(test)]
+    pub(crate) fn behind(self, gate: Arc<Gate>) -> Self {
+        Self { gate: Some(gate), ..self }
+    }
+
     /// What may keep events from going out.
-    pub fn fence(&self) -> Option<&Arc<Fence>> {
-        self.fence.as_ref()
+    pub fn gate(&self) -> Option<&Arc<Gate>> {
+        self.gate.as_ref()
     }
 
     /// To those who never make anybody wait; none where the event may not go out at all.
     fn show(&self, event: Event) -> Option<Arc<Event>> {
-        if let Some(fence) = self.fence.as_ref().filter(|fence| !fence.is_open()) {
-            fence.count();
+        if let Some(gate) = self.gate.as_ref().filter(|gate| !gate.is_open()) {
+            gate.hold_back_event(&event.session, event.pts);
             return None;
         }
         let event = Arc::new(event);
@@ -109,7 +115,7 @@ impl Outputs {
             feed: self.feed.clone(),
             holdups: self.holdups.clone(),
             players: self.players.as_ref().map(|(store, _)| Arc::clone(store)),
-            fence,
+            gate: fence.map(Gate::new),
         })
     }
 

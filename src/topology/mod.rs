@@ -203,10 +203,16 @@ impl House {
         self.residents.wind_up();
     }
 
+    /// Does what lets go of the streams, which is over once they are gone. A sink that takes nothing would hold it up for
+    /// ever: from when streams `are_stopped` on (while they are handed over they go on as ever), its grace period begins.
+    pub fn while_streams_go<T>(&self, are_stopped: impl Fn() -> bool + Sync, work: impl FnOnce() -> T) -> T {
+        while_sinks_take(&self.sinks, are_stopped, work)
+    }
+
     /// Stops and drains: streams, engines, sinks. Returns how the sinks fared; the analyses keep their counters.
     pub fn close(self) -> (Vec<Arc<Analysis>>, Vec<SinkOutcome>) {
         self.wind_up();
-        let analyses = while_sinks_take(&self.sinks, || self.residents.clear());
+        let analyses = while_sinks_take(&self.sinks, || true, || self.residents.clear());
         self.residents.models.lock().shutdown();
         // The last senders: sinks and feed come to their end.
         self.residents.outputs.lock().take();

@@ -373,6 +373,15 @@ impl Residents {
         })
     }
 
+    /// Once the fence is open again, every stream of which something was held back tells so. Nobody waits for a sink here.
+    pub(super) fn tell_held_back(self: &Arc<Self>) {
+        for analysis in self.analyses() {
+            if analysis.was_held_back() {
+                self.help(format!("held-{}", analysis.info().name), move |_| analysis.tell_held_back());
+            }
+        }
+    }
+
     /// Lets go of models that nobody has used for a while.
     pub(super) fn let_go_of_idle_models(self: &Arc<Self>) {
         let Some(idle) = self.models.try_lock().map(|mut models| models.take_idle()) else { return };

@@ -25,6 +25,7 @@ impl Stage for HouseStage {
 
     fn readings(&mut self) -> Vec<StreamReading> {
         self.0.let_go_of_idle_models();
+        self.0.tell_held_back();
         let progress = &self.0.progress;
         self.0.streams.lock().iter_mut().map(|(name, resident)| resident.read(name, progress)).collect()
     }

@@ -47,10 +47,14 @@ fn check(takes: bool, grace: Duration, clock: &Arc<dyn Clock>, work: impl FnOnce
     let handle = sinks::spawn("x", sink, rx, grace, Arc::clone(clock)).expect("thread");
     let sinks = vec![(handle, probe)];
     let fanout = Fanout::from_iter([tx]);
-    while_sinks_take(&sinks, || {
-        work();
-        (0..3).for_each(|number| fanout.publish(event(number)));
-    });
+    while_sinks_take(
+        &sinks,
+        || true,
+        || {
+            work();
+            (0..3).for_each(|number| fanout.publish(event(number)));
+        },
+    );
     drop(fanout);
     let (handle, queue) = sinks.into_iter().next().expect("one");
     let report = handle.join();
@@ -69,4 +73,41 @@ fn a_slow_stop_does_not_use_up_the_grace_of_the_sinks() {
 fn a_sink_that_takes_nothing_does_not_hold_up_a_stop_for_ever() {
     let took = check(false, Duration::from_millis(50), &SystemClock::new(), || {});
     assert_eq!(took, (0, 3));
+}
+
+#[test]
+fn a_sink_that_takes_nothing_keeps_its_grace_while_streams_are_handed_over() {
+    let (tx, rx) = queue::queue("sink:x", 1, WhenFull::Block);
+    let probe: QueueProbe = Arc::new(rx.probe());
+    let sink = Box::new(Scripted { takes: false, n_taken: 0 });
+    let time = ManualClock::new();
+    let clock: Arc<dyn Clock> = Arc::clone(&time) as _;
+    let handle = sinks::spawn("x", sink, rx, Duration::from_secs(5), Arc::clone(&clock)).expect("thread");
+    let sinks = vec![(handle, probe)];
+    let are_stopped = std::sync::atomic::AtomicBool::new(false);
+    let n_looks = std::sync::atomic::AtomicUsize::new(0);
+    let look = || {
+        n_looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        are_stopped.load(std::sync::atomic::Ordering::SeqCst)
+    };
+    let wait_for_looks = |n: usize| {
+        while n_looks.load(std::sync::atomic::Ordering::SeqCst) < n {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let fanout = Fanout::from_iter([tx]);
+    while_sinks_take(&sinks, look, || {
+        // One in hand, one in the queue.
+        (0..2).for_each(|number| fanout.publish(event(number)));
+        wait_for_looks(3);
+        time.advance(Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!sinks[0].0.is_finished(), "it had no grace period to use up");
+        are_stopped.store(true, std::sync::atomic::Ordering::SeqCst);
+        let n = n_looks.load(std::sync::atomic::Ordering::SeqCst);
+        wait_for_looks(n + 2);
+        time.advance(Duration::from_secs(60));
+        // Held up until the sink's time is over, and not longer.
+        fanout.publish(event(2));
+    });
 }

@@ -60,8 +60,8 @@ app.kubernetes.io/component: worker
 {{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
 {{ add (int .Values.handoverSecs) (int .Values.graceSecs) 15 }}
 {{- else -}}
-{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.handoverSecs) (int .Values.graceSecs) | int) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d: a worker would be killed before it has handed its streams over (handoverSecs %d) and delivered what is on its way (graceSecs %d); make it larger than their sum" (int .Values.terminationGracePeriodSeconds) (int .Values.handoverSecs) (int .Values.graceSecs)) -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (add (int .Values.handoverSecs) (int .Values.graceSecs) 15 | int) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d: a worker would be killed before it has handed its streams over (handoverSecs %d) and delivered what is on its way (graceSecs %d); make it their sum and 15, or leave it out" (int .Values.terminationGracePeriodSeconds) (int .Values.handoverSecs) (int .Values.graceSecs)) -}}
 {{- end -}}
 {{ .Values.terminationGracePeriodSeconds }}
 {{- end -}}

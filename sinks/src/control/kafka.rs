@@ -156,7 +156,13 @@ impl Topic {
     /// When it is made. What changes every second is compacted every few minutes, so that whoever comes has little to read.
     const fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Attachments => &[("cleanup.policy", "compact")],
+            // What is being written to is never compacted, so it must not be that for the week of Kafka's default.
+            Self::Attachments => &[
+                ("cleanup.policy", "compact"),
+                ("segment.ms", "600000"),
+                ("segment.bytes", "16777216"),
+                ("min.cleanable.dirty.ratio", "0.2"),
+            ],
             Self::Leases => &[
                 ("cleanup.policy", "compact"),
                 // Of all workers' clocks, one.

@@ -75,7 +75,7 @@ pub enum News {
     Claimed {
         /// The lease.
         lease: u32,
-        /// Who.
+        /// Who, as the claim says it.
         worker: String,
         /// The number of the claim: greater than that of every claim before it, and above 0.
         epoch: u64,
@@ -133,7 +133,7 @@ pub enum Post {
     Claim {
         /// The lease.
         lease: u32,
-        /// Its id.
+        /// Who: something that no other process says, or two could take each other's claims for their own.
         worker: String,
     },
 }

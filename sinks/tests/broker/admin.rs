@@ -14,6 +14,7 @@ const METADATA: (i16, i16) = (3, 4);
 const CREATE_TOPICS: (i16, i16) = (19, 2);
 const DELETE_TOPICS: (i16, i16) = (20, 1);
 const DESCRIBE_CONFIGS: (i16, i16) = (32, 1);
+const CREATE_PARTITIONS: (i16, i16) = (37, 0);
 const TOPIC_RESOURCE: i8 = 2;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -94,6 +95,22 @@ pub(crate) fn create(
     answer.i32();
     let errors = answer.list(|answer| (answer.text(), answer.i16(), answer.text()));
     refused("create", errors.into_iter().map(|(topic, code, why)| (topic, code, why.unwrap_or_default())))
+}
+
+/// Gives a topic more partitions: so many in all.
+pub(crate) fn add_partitions(address: &str, topic: &str, n_partitions: i32) -> io::Result<()> {
+    let mut request = Request::new(CREATE_PARTITIONS);
+    request.i32(1);
+    request.text(topic);
+    request.bytes.extend(n_partitions.to_be_bytes());
+    // Whoever they are given to.
+    request.bytes.extend((-1_i32).to_be_bytes());
+    request.patience();
+    request.i8(0);
+    let mut answer = request.ask(address)?;
+    answer.i32();
+    let errors = answer.list(|answer| (answer.text(), answer.i16(), answer.text()));
+    refused("grow", errors.into_iter().map(|(topic, code, why)| (topic, code, why.unwrap_or_default())))
 }
 
 /// Deletes a topic.

@@ -172,6 +172,11 @@ impl Broker {
         made.unwrap_or_else(|e| panic!("{e}; the broker says:\n{}", self.node.log_tail()));
     }
 
+    /// Gives a topic more partitions: so many in all.
+    pub(crate) fn add_partitions(&self, topic: &str, n_partitions: i32) {
+        admin::add_partitions(&self.address(), topic, n_partitions).expect("topic grown");
+    }
+
     /// Deletes a topic.
     pub(crate) fn delete_topic(&self, topic: &str) {
         let deleted = admin::delete(self.node.address(), topic);

@@ -47,6 +47,7 @@ fn topics_are_made_as_they_must_be() {
     assert_eq!(plane.n_leases(), 5);
     let check = |topic: &str, n_partitions: usize, stamp: &str| {
         let (n, settings) = BROKER.describe_topic(topic);
+        assert_eq!((&*settings["segment.ms"], &*settings["min.cleanable.dirty.ratio"]), ("600000", "0.2"), "{topic}");
         assert_eq!((n, &*settings["cleanup.policy"]), (n_partitions, "compact"), "{topic}");
         assert_eq!(settings["message.timestamp.type"], stamp, "{topic}");
     };
@@ -143,4 +144,39 @@ fn a_topic_that_is_deleted_is_made_again_and_what_was_in_it_is_gone() {
     assert_eq!(BROKER.describe_topic("deleted.attachments").0, 12);
     put(&mut plane, "gate", 2);
     told(&mut plane, "gate", true);
+}
+
+#[test]
+fn what_was_read_is_no_news_when_partitions_are_added() {
+    let mut plane = open(&cluster("grown"), json!({ "leases": 2 }));
+    caught_up(&mut plane);
+    let attachment = |lease, name: &str, text: Option<&str>| Post::Attachment {
+        lease,
+        name: name.into(),
+        text: text.map(str::to_owned),
+    };
+    for (ticket, text) in [Some("1"), Some("2"), None, Some("3")].into_iter().enumerate() {
+        plane.post(ticket as u64, attachment(1, "yard", text));
+    }
+    let mut news = Vec::new();
+    let is_about = |news: &News, wanted: &str, wanted_text: &str| matches!(news, News::Attachment { name, text: Some(text), .. } if name == wanted && text == wanted_text);
+    wait_for(|| {
+        plane.news(Duration::from_millis(20), &mut news);
+        news.iter().any(|news| is_about(news, "yard", "3")).then_some(()).ok_or_else(|| format!("{news:?}"))
+    });
+    news.clear();
+    BROKER.add_partitions("grown.attachments", 4);
+    wait_for(|| {
+        plane.news(Duration::from_millis(20), &mut news);
+        if plane.n_leases() == 4 { Ok(()) } else { Err("nobody noticed".into()) }
+    });
+    plane.post(8, attachment(3, "gate", Some("1")));
+    plane.post(9, attachment(1, "yard", Some("4")));
+    wait_for(|| {
+        plane.news(Duration::from_millis(20), &mut news);
+        let is_told = |name, text| news.iter().any(|news| is_about(news, name, text));
+        if is_told("gate", "1") && is_told("yard", "4") { Ok(()) } else { Err(format!("{news:?}")) }
+    });
+    news.retain(|news| matches!(news, News::Attachment { .. }));
+    assert_eq!(news.len(), 2, "{news:?}");
 }

@@ -85,8 +85,8 @@ impl Keeper {
         if now.saturating_sub(self.duties.tidied_at) >= TIDY_EVERY {
             self.duties.tidied_at = now;
             self.tidy_texts();
+            self.tidy_reports(is_first);
             if is_first {
-                self.tidy_reports();
                 self.tidy_workers();
             }
         }
@@ -125,7 +125,7 @@ impl Keeper {
             }
             Step::Writing if is_written && self.book.entry(name).is_none_or(|e| e.leases().all(|l| l == *to)) => {
                 // It was detached while it moved: the new text must not attach it again.
-                self.post_attachment(Errand::Other, *to, name, None);
+                self.erase(*to, name, moving.stored.rank());
                 return;
             }
             Step::Marking if is_written => Step::Settling,
@@ -164,8 +164,8 @@ impl Keeper {
             }
             Some(_) => {}
             None => {
-                self.post_attachment(Errand::Other, to, name, None);
-                self.post_attachment(Errand::Other, lease, name, None);
+                self.erase(to, name, now.rank());
+                self.erase(lease, name, now.rank());
             }
         }
     }
@@ -194,11 +194,14 @@ impl Keeper {
         }
     }
 
-    fn tidy_reports(&mut self) {
+    /// Those of all workers, or our own: nobody else may have heard of them.
+    fn tidy_reports(&mut self, of_all: bool) {
         let now = self.now.mono;
         let idle: Vec<String> = self
             .reports
-            .keys()
+            .iter()
+            .filter(|(_, report)| of_all || report.worker == self.me.worker)
+            .map(|(name, _)| name)
             .filter(|name| self.book.entry(name).is_none() && !self.runs.contains_key(*name) && !self.is_overlaid(name))
             .cloned()
             .collect();

@@ -32,6 +32,7 @@ pub(super) struct Lease {
 /// A claim that was read.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Claim {
+    /// Its id.
     pub(super) worker: String,
     pub(super) epoch: u64,
     /// This process posted it.
@@ -105,22 +106,22 @@ impl Keeper {
         others.filter_map(|(_, lease)| lease.newest.as_ref()).map(|claim| claim.epoch).max().unwrap_or(0)
     }
 
-    pub(super) fn read_claim(&mut self, lease: u32, worker: String, epoch: u64) {
+    pub(super) fn read_claim(&mut self, lease: u32, claimant: &str, epoch: u64) {
         if lease >= MOST_LEASES {
             return;
         }
         self.know_lease(lease);
         let state = &mut self.leases[lease as usize];
-        // A claim that this process did not post is of an earlier life under the same id: somebody else's.
-        let is_mine = worker == self.me.worker && state.n_claiming > 0;
+        // One under the same id that this process did not post is of an earlier life, or of a process that was given the same.
+        let is_mine = claimant == self.me.claimant;
         if is_mine {
-            state.n_claiming -= 1;
+            state.n_claiming = state.n_claiming.saturating_sub(1);
         }
         if state.newest.as_ref().is_some_and(|claim| claim.epoch >= epoch) {
             state.claim_after = self.now.mono + BEFORE_CLAIMING_AGAIN;
             return;
         }
-        state.newest = Some(Claim { worker, epoch, is_mine });
+        state.newest = Some(Claim { worker: worker_of(claimant).to_owned(), epoch, is_mine });
         if is_mine {
             state.wants_greater = false;
             state.claim_after = self.now.mono + BETWEEN_CLAIMS;
@@ -201,7 +202,7 @@ impl Keeper {
                 && (lease.wants_greater || !lease.newest.as_ref().is_some_and(|claim| claim.is_mine));
             if is_due {
                 lease.n_claiming += 1;
-                let worker = self.me.worker.clone();
+                let worker = self.me.claimant.clone();
                 self.post(Errand::Claim(number), Post::Claim { lease: number, worker });
             }
         }
@@ -213,5 +214,22 @@ impl Keeper {
             lease.n_claiming = lease.n_claiming.saturating_sub(1);
             lease.claim_after = self.now.mono + BETWEEN_CLAIMS;
         }
+    }
+}
+
+/// The id of the worker that claims. Claims of earlier versions say nothing else.
+fn worker_of(claimant: &str) -> &str {
+    claimant.rsplit_once('#').map_or(claimant, |(worker, _)| worker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_name_their_workers() {
+        let check = |claimant: &str, expected: &str| assert_eq!(worker_of(claimant), expected);
+        check("north-1#00c0ffee", "north-1");
+        check("north-1", "north-1");
     }
 }

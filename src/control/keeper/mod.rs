@@ -36,7 +36,7 @@ use self::{
     reports::Peer,
     resolve::Resolve,
     runs::{Fixed, Run},
-    wishes::{Errand, Overlay, Waiting},
+    wishes::{Erasure, Errand, Overlay, Removal, Waiting},
 };
 use super::{
     attachment::{Attachment, Origin, Stored},
@@ -49,8 +49,11 @@ use crate::config::CheckedStream;
 /// Who the keeper keeps for.
 #[derive(Debug, Clone)]
 pub struct Me {
-    /// The worker's id. No two workers at a time may have the same.
+    /// The worker's id, for people and reports. No two workers at a time should have the same.
     pub worker: String,
+    /// What its claims say: the id, `#`, and something that no other process has, so that two processes that were given one id
+    /// do not take each other's claims for their own.
+    pub claimant: String,
     /// Weight that it can take, next to other workers.
     pub capacity: f32,
     /// Address of its HTTP service for others, if any.
@@ -111,7 +114,8 @@ pub enum Input {
     Profiles,
     /// This worker is to hand over its streams and end.
     Leave {
-        /// So long successors are waited for, and as long again for streams to be gone.
+        /// So long streams are waited for to be gone; and before that, if it is not longer than a hand-over takes, for
+        /// successors.
         grace: Duration,
     },
 }
@@ -177,6 +181,8 @@ pub struct Keeper {
     book: Book,
     leases: Vec<Lease>,
     reports: BTreeMap<String, Report>,
+    /// Streams whose last record is of an earlier epoch than one read before, and when that is to be set right.
+    late: BTreeMap<String, Duration>,
     peers: BTreeMap<String, Peer>,
     fixed: BTreeMap<String, Fixed>,
     runs: BTreeMap<String, Run>,
@@ -184,6 +190,8 @@ pub struct Keeper {
     next_ticket: u64,
     overlays: BTreeMap<String, Overlay>,
     waiting: VecDeque<Waiting>,
+    removals: BTreeMap<u64, Removal>,
+    erasures: Vec<Erasure>,
     last_born: u64,
     announced: Option<(Duration, Announcement)>,
     duties: Duties,
@@ -226,6 +234,7 @@ impl Keeper {
             book: Book::new(n_leases),
             leases: (0..n_leases).map(|_| Lease::default()).collect(),
             reports: BTreeMap::new(),
+            late: BTreeMap::new(),
             peers: BTreeMap::new(),
             fixed,
             runs: BTreeMap::new(),
@@ -233,6 +242,8 @@ impl Keeper {
             next_ticket: 1,
             overlays: BTreeMap::new(),
             waiting: VecDeque::new(),
+            removals: BTreeMap::new(),
+            erasures: Vec::new(),
             last_born: 0,
             announced: None,
             duties: Duties::default(),
@@ -282,6 +293,11 @@ impl Keeper {
             && self.runs.values().filter(|run| run.lease.is_none()).all(Run::is_over)
     }
 
+    /// It leaves, and every stream that is still there was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.leaving.is_some_and(|leaving| !matches!(leaving, Leaving::HandingOver(_)))
+    }
+
     /// It has left, and what it had to say is said.
     pub fn has_left(&self) -> bool {
         self.leaving == Some(Leaving::Done)
@@ -299,7 +315,7 @@ impl Keeper {
             Input::Leave { grace } => {
                 if self.leaving.is_none() {
                     self.grace = grace;
-                    self.leaving = Some(Leaving::HandingOver(self.now.mono + grace));
+                    self.leaving = Some(Leaving::HandingOver(self.now.mono + grace.min(runs::HAND_OVER)));
                     self.out.push(Action::Leave);
                 }
             }
@@ -312,7 +328,7 @@ impl Keeper {
             News::Attachment { lease, name, text } => self.read_attachment(lease, &name, text.as_deref()),
             News::Checkpoint { name, text } => self.read_report(&name, text.as_deref()),
             News::Worker { id, text, at_ms } => self.read_worker(id, text.as_deref(), at_ms),
-            News::Claimed { lease, worker, epoch } => self.read_claim(lease, worker, epoch),
+            News::Claimed { lease, worker, epoch } => self.read_claim(lease, &worker, epoch),
             News::Granted { leases } => self.granted(&leases),
             News::Revoked { leases, lost } => self.revoked(&leases, lost),
             News::Posted { ticket, outcome } => self.posted(ticket, outcome),

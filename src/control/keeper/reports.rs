@@ -20,6 +20,8 @@ use crate::control::{
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// While it is handed over: the successor goes on from it, and must not think that something was missed.
 const REPORT_HANDING_OVER: Duration = Duration::from_millis(400);
+/// What was told behind a late record is expected to be read within this time.
+const RETELL_AFTER: Duration = Duration::from_secs(2);
 /// How often a worker says how it is, and how soon where something has changed.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
 const ANNOUNCE_SOONEST: Duration = Duration::from_millis(300);
@@ -37,6 +39,7 @@ impl Keeper {
         let Some(text) = text else {
             // Its run here, if there is one, tells it anew.
             self.reports.remove(name);
+            self.late.remove(name);
             if let Some(run) = self.runs.get_mut(name) {
                 run.told = None;
             }
@@ -48,7 +51,39 @@ impl Keeper {
             Err(e) => return tracing::warn!(stream = name, "a checkpoint that cannot be read: {e}"),
         };
         self.run_reported(name, &report);
+        match self.reports.get(name).is_some_and(|known| report.epoch < known.epoch) {
+            true => drop(self.late.entry(name.to_owned()).or_insert(self.now.mono)),
+            false => drop(self.late.remove(name)),
+        }
         self.keep_report(name, report);
+    }
+
+    /// Where a late record is the last of its key, whoever has the stream puts what holds behind it: workers that start later
+    /// read, once it is compacted, nothing else.
+    fn settle_late(&mut self) {
+        if !self.caught_up || self.is_held() {
+            return;
+        }
+        let now = self.now.mono;
+        let due: Vec<String> = self.late.iter().filter(|(_, at)| now >= **at).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            let Some(known) = self.reports.get(&name).cloned() else {
+                self.late.remove(&name);
+                continue;
+            };
+            match self.runs.get_mut(&name) {
+                Some(run) if run.epoch == Some(known.epoch) => run.told = None,
+                Some(_) => continue,
+                None => {
+                    let lease = self.book.place(&name).and_then(|(lease, _)| self.leases.get(lease as usize));
+                    if lease.is_none_or(|lease| lease.epoch().is_none()) {
+                        continue;
+                    }
+                    self.post_report(&name, &known);
+                }
+            }
+            self.late.insert(name, now + RETELL_AFTER);
+        }
     }
 
     /// Keeps a report unless a newer one is known. What this worker knows of its own streams is newer than what it reads.
@@ -131,6 +166,7 @@ impl Keeper {
     }
 
     pub(super) fn settle_reports(&mut self) {
+        self.settle_late();
         let now = self.now.mono;
         let mut due = Vec::new();
         for (name, run) in &self.runs {

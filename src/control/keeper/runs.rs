@@ -46,8 +46,8 @@ pub(super) struct Run {
     pub(super) handing_since: Option<Duration>,
     /// Profiles or secrets have changed since it was resolved.
     pub(super) is_stale: bool,
-    /// The revision that was resolved last, whatever came of it.
-    resolved: u64,
+    /// What was resolved last, whatever came of it. Two workers may have made different changes under one revision.
+    resolved: Option<(u64, Attachment)>,
     /// It has come so far as to play.
     has_played: bool,
     /// What an earlier run left.
@@ -110,7 +110,7 @@ impl Run {
             is_overtaken: false,
             handing_since: None,
             is_stale: false,
-            resolved: 0,
+            resolved: None,
             has_played: false,
             earlier: None,
             told: None,
@@ -323,11 +323,12 @@ impl Keeper {
             }
             return if has_one { Verdict::Stop } else { Verdict::Stay };
         }
-        if stored.revision == run.resolved && !run.is_stale {
+        let is_resolved = run.resolved.as_ref().is_some_and(|(r, a)| (*r, a) == (stored.revision, &stored.attachment));
+        if is_resolved && !run.is_stale {
             return Verdict::Stay;
         }
         run.is_stale = false;
-        run.resolved = stored.revision;
+        run.resolved = Some((stored.revision, stored.attachment.clone()));
         match self.resolver.resolve(name, &stored.attachment) {
             _ if run.has_failed() => Verdict::Stop,
             Ok(stream) if fingerprint(&stream) != run.print => Verdict::Stop,
@@ -423,7 +424,8 @@ impl Keeper {
         let Some((_, stored)) = self.book.place(name) else { return };
         let Ok(checked_name) = StreamName::new(name) else { return };
         let mut run = Run::new(checked_name, Some(lease), Some(epoch));
-        (run.born, run.revision, run.resolved) = (stored.born, stored.revision, stored.revision);
+        (run.born, run.revision) = (stored.born, stored.revision);
+        run.resolved = Some((stored.revision, stored.attachment.clone()));
         // Of a source that had come to its end, or that was another one, nothing is to be gone on from.
         let is_of_use = |report: &&Report| report.state != "ended" && report.born == stored.born;
         let report = self.reports.get(name).filter(is_of_use).cloned();

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
     io,
     sync::{
         Arc,
@@ -45,7 +46,7 @@ pub fn desk() -> (Desk, Receiver<Request>) {
 
 /// What the keeper needs to know.
 pub struct ControlOptions {
-    /// The worker's id. No two workers at a time may have the same.
+    /// The worker's id. No two workers at a time should have the same.
     pub worker: String,
     /// Weight that it can take, next to other workers.
     pub capacity: f32,
@@ -82,6 +83,7 @@ struct Orders {
     is_idle: AtomicBool,
     keeps_store: AtomicBool,
     leads: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 impl<S: Stage + 'static> Control<S> {
@@ -98,7 +100,8 @@ impl<S: Stage + 'static> Control<S> {
         let ControlOptions { worker, capacity, session_timeout, address, version, fixed, desk, wishes, fence, clock } =
             options;
         let n_leases = plane.as_ref().map_or(0, |plane| plane.n_leases());
-        let me = Me { worker, capacity, address, version, n_leases, session_timeout };
+        let claimant = format!("{worker}#{:016x}", RandomState::new().hash_one(std::process::id()));
+        let me = Me { worker, claimant, capacity, address, version, n_leases, session_timeout };
         let orders = Arc::new(Orders::default());
         orders.keeps_store.store(plane.is_some(), Relaxed);
         let generation = resolver.generation();
@@ -141,6 +144,11 @@ impl<S: Stage + 'static> Control<S> {
         Arc::clone(&self.orders.leads)
     }
 
+    /// Whether nobody is waited for any more: every stream that still runs was told to stop. Kept up to date.
+    pub fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.orders.is_stopping)
+    }
+
     /// Every stream of the configuration has ended or failed.
     pub fn idle(&self) -> bool {
         self.orders.is_idle.load(Relaxed)
@@ -151,8 +159,8 @@ impl<S: Stage + 'static> Control<S> {
         self.idle() && !self.orders.keeps_store.load(Relaxed) || self.thread.is_finished()
     }
 
-    /// Begins to leave: gives the leases back, and lets go of each stream once a successor plays, or after `grace`. Returns
-    /// at once.
+    /// Begins to leave: gives the leases back, and lets go of each stream once a successor plays, or after ten seconds, if
+    /// `grace` is not shorter. Returns at once.
     pub fn leave(&self, grace: Duration) {
         self.orders.leave.lock().get_or_insert(grace);
     }
@@ -230,6 +238,7 @@ impl<S: Stage> Office<S> {
             }
             self.orders.is_idle.store(self.keeper.fixed_are_over(), Relaxed);
             self.orders.leads.store(self.keeper.leads(), Relaxed);
+            self.orders.is_stopping.store(self.keeper.is_stopping(), Relaxed);
         }
     }
 

@@ -15,6 +15,8 @@ use crate::control::{
 
 /// A wish is answered within this time, come what may.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A text that could not be taken away is tried again after this time.
+const ERASE_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// What was written and acknowledged is expected to be read back within this time.
 const READ_BACK_WITHIN: Duration = Duration::from_secs(10);
 
@@ -22,6 +24,10 @@ const READ_BACK_WITHIN: Duration = Duration::from_secs(10);
 pub(super) enum Errand {
     /// A wish, and perhaps others that are met by the same text.
     Wish { name: String, since: Duration, answers: Vec<(u64, Granted)> },
+    /// What is left of a stream elsewhere is taken away, before the stream is: for the wish with this id.
+    Clear(u64),
+    /// A text that must not hold is taken away: again and again, until it is.
+    Erase(Erasure),
     /// A claim of this lease.
     Claim(u32),
     /// A report of this stream.
@@ -41,6 +47,31 @@ pub(super) struct Overlay {
     stored: Option<Stored>,
     is_written: bool,
     since: Duration,
+}
+
+/// A stream that is to be detached once nothing is left of it elsewhere: else that would hold again if only a part of it all
+/// could be written.
+pub(super) struct Removal {
+    name: String,
+    lease: u32,
+    granted: Granted,
+    /// Of the overlay.
+    ticket: u64,
+    since: Duration,
+    n_left: usize,
+    failed: Option<String>,
+    is_answered: bool,
+}
+
+/// A text that is to be taken away, unless another one has come into its place.
+#[derive(Clone)]
+pub(super) struct Erasure {
+    pub(super) lease: u32,
+    pub(super) name: String,
+    /// Of that text.
+    pub(super) rank: (u64, u64),
+    /// Not again before.
+    pub(super) after: Duration,
 }
 
 /// A wish that waits until everything was read.
@@ -125,7 +156,8 @@ impl Keeper {
             after: self.greatest_epoch(lease),
             moved_to: None,
         };
-        self.write(id, name, lease, Some(stored), Granted { created: true, changed: true, revision });
+        let granted = Granted { created: true, changed: true, revision };
+        self.write(vec![(id, granted)], name, lease, Some(stored));
     }
 
     fn change(&mut self, id: u64, name: &str, lease: u32, stored: Stored, attachment: Attachment) {
@@ -142,25 +174,78 @@ impl Keeper {
         let revision = stored.revision + 1;
         let url_since = if stored.attachment.url == attachment.url { stored.url_since } else { revision };
         let stored = Stored { attachment, revision, url_since, ..stored };
-        self.write(id, name, lease, Some(stored), Granted { created: false, changed: true, revision });
+        let granted = Granted { created: false, changed: true, revision };
+        self.write(vec![(id, granted)], name, lease, Some(stored));
     }
 
     fn remove(&mut self, id: u64, name: &str, lease: u32, stored: &Stored) {
+        let granted = Granted { created: false, changed: true, revision: stored.revision };
         // What else is left of it goes first, so that nothing of it holds again.
-        let elsewhere: Vec<u32> = self.book.entry(name).into_iter().flat_map(|e| e.leases()).collect();
-        for other in elsewhere.into_iter().filter(|other| *other != lease) {
-            self.post_attachment(Errand::Other, other, name, None);
+        let elsewhere = self.book.entry(name).into_iter().flat_map(|e| e.leases());
+        let elsewhere: Vec<u32> = elsewhere.filter(|other| *other != lease).collect();
+        let (name, since, n_left) = (name.to_owned(), self.now.mono, elsewhere.len());
+        let mut ticket = 0;
+        for other in elsewhere {
+            ticket = self.post_attachment(Errand::Clear(id), other, &name, None);
         }
-        self.write(id, name, lease, None, Granted { created: false, changed: true, revision: stored.revision });
+        if n_left == 0 {
+            return self.take_away(vec![(id, granted)], &name, lease);
+        }
+        self.overlays.insert(name.clone(), Overlay { ticket, lease, stored: None, is_written: false, since });
+        let removal = Removal { name, lease, granted, ticket, since, n_left, failed: None, is_answered: false };
+        self.removals.insert(id, removal);
+    }
+
+    /// One of the texts that are left elsewhere is gone, or not.
+    fn cleared(&mut self, id: u64, outcome: Result<(), String>) {
+        let Some(removal) = self.removals.get_mut(&id) else { return };
+        removal.n_left -= 1;
+        removal.failed = removal.failed.take().or(outcome.err());
+        if removal.n_left > 0 {
+            return;
+        }
+        let Some(Removal { name, lease, granted, ticket, failed, is_answered, .. }) = self.removals.remove(&id) else {
+            return;
+        };
+        let overlay = self.overlays.get(&name).filter(|overlay| overlay.ticket != ticket);
+        // Attached anew meanwhile, in the same place.
+        let is_replaced = overlay.is_some_and(|overlay| overlay.lease == lease && overlay.stored.is_some());
+        let is_elsewhere = overlay.is_some() && !is_replaced;
+        match failed {
+            Some(cause) => {
+                self.overlays.retain(|_, overlay| overlay.ticket != ticket);
+                if !is_answered {
+                    self.refuse(id, Refused::Unavailable(format!("it could not be written down: {cause}")));
+                }
+            }
+            None if is_replaced => {
+                if !is_answered {
+                    self.out.push(Action::Answer { id, answer: Ok(granted) });
+                }
+            }
+            None => {
+                let answers = if is_answered { Vec::new() } else { vec![(id, granted)] };
+                if is_elsewhere {
+                    let errand = Errand::Wish { name: name.clone(), since: self.now.mono, answers };
+                    self.post_attachment(errand, lease, &name, None);
+                } else {
+                    self.take_away(answers, &name, lease);
+                }
+            }
+        }
+    }
+
+    fn take_away(&mut self, answers: Vec<(u64, Granted)>, name: &str, lease: u32) {
+        self.write(answers, name, lease, None);
         if !self.runs.contains_key(name) {
             // Else once it is gone.
             self.post(Errand::Other, Post::Checkpoint { name: name.to_owned(), text: None });
         }
     }
 
-    fn write(&mut self, id: u64, name: &str, lease: u32, stored: Option<Stored>, granted: Granted) {
+    fn write(&mut self, answers: Vec<(u64, Granted)>, name: &str, lease: u32, stored: Option<Stored>) {
         let since = self.now.mono;
-        let errand = Errand::Wish { name: name.to_owned(), since, answers: vec![(id, granted)] };
+        let errand = Errand::Wish { name: name.to_owned(), since, answers };
         let ticket = self.post_attachment(errand, lease, name, stored.as_ref());
         self.overlays.insert(name.to_owned(), Overlay { ticket, lease, stored, is_written: false, since });
     }
@@ -213,15 +298,40 @@ impl Keeper {
                     self.out.push(Action::Answer { id, answer: outcome.as_ref().map(|()| granted).map_err(refused) });
                 }
             }
+            Some(Errand::Clear(id)) => self.cleared(id, outcome),
+            Some(Errand::Erase(erasure)) if outcome.is_err() => {
+                self.erasures.push(Erasure { after: self.now.mono + ERASE_AGAIN_AFTER, ..erasure });
+            }
             Some(Errand::Claim(lease)) if outcome.is_err() => self.claim_failed(lease),
             Some(Errand::Report(name)) => self.report_posted(&name, outcome.is_ok()),
             Some(Errand::Move) => self.move_posted(outcome.is_ok()),
-            Some(Errand::Claim(_) | Errand::Announcement | Errand::Other) | None => {}
+            Some(Errand::Claim(_) | Errand::Announcement | Errand::Erase(_) | Errand::Other) | None => {}
+        }
+    }
+
+    /// Takes a text away that must not hold.
+    pub(super) fn erase(&mut self, lease: u32, name: &str, rank: (u64, u64)) {
+        let erasure = Erasure { lease, name: name.to_owned(), rank, after: self.now.mono };
+        self.post_attachment(Errand::Erase(erasure), lease, name, None);
+    }
+
+    fn settle_erasures(&mut self) {
+        let now = self.now.mono;
+        for erasure in std::mem::take(&mut self.erasures) {
+            // Its text may not have been read yet.
+            let is_replaced =
+                self.book.text(&erasure.name, erasure.lease).is_some_and(|stored| stored.rank() > erasure.rank);
+            match now < erasure.after {
+                _ if is_replaced || self.is_overlaid(&erasure.name) => {}
+                true => self.erasures.push(erasure),
+                false => self.erase(erasure.lease, &erasure.name, erasure.rank),
+            }
         }
     }
 
     pub(super) fn settle_wishes(&mut self) {
         let now = self.now.mono;
+        self.settle_erasures();
         while self.caught_up
             && let Some(Waiting { id, wish, origin, .. }) = self.waiting.pop_front()
         {
@@ -241,7 +351,14 @@ impl Keeper {
                 late.append(answers);
             }
         }
-        for (id, _) in late {
+        let mut late: Vec<u64> = late.into_iter().map(|(id, _)| id).collect();
+        for (id, removal) in &mut self.removals {
+            if now.saturating_sub(removal.since) >= ANSWER_WITHIN && !std::mem::replace(&mut removal.is_answered, true)
+            {
+                late.push(*id);
+            }
+        }
+        for id in late {
             let what = self.in_the_way("it was not written down in time, and may still be");
             self.refuse(id, Refused::Unavailable(what));
         }
@@ -252,6 +369,8 @@ impl Keeper {
     pub(super) fn refuse_all(&mut self) {
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.id);
         let mut ids: Vec<u64> = waiting.collect();
+        let removals = std::mem::take(&mut self.removals);
+        ids.extend(removals.into_iter().filter(|(_, removal)| !removal.is_answered).map(|(id, _)| id));
         for errand in std::mem::take(&mut self.errands).into_values() {
             if let Errand::Wish { answers, .. } = errand {
                 ids.extend(answers.into_iter().map(|(id, _)| id));

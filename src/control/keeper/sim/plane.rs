@@ -31,6 +31,8 @@ pub(super) struct Store {
     members: BTreeMap<usize, Millis>,
     rebalance_at: Option<Millis>,
     pub(super) is_down: bool,
+    /// It now and then refuses to write something, or says so and has written it.
+    pub(super) is_moody: bool,
 }
 
 /// One worker's way to it.
@@ -63,6 +65,7 @@ impl Store {
             members: BTreeMap::new(),
             rebalance_at: None,
             is_down: false,
+            is_moody: false,
         }
     }
 
@@ -88,6 +91,14 @@ impl Store {
     pub(super) fn attachments(&self) -> impl Iterator<Item = (u32, &str, Option<&str>)> {
         self.logs[..CLAIMS].iter().flatten().filter_map(|(_, record)| match record {
             Record::Attachment { lease, name, text } => Some((*lease, name.as_str(), text.as_deref())),
+            _ => None,
+        })
+    }
+
+    /// Every report about a stream.
+    pub(super) fn reports(&self, of: &str) -> impl Iterator<Item = Option<&str>> {
+        self.logs[CHECKPOINTS].iter().filter_map(move |(_, record)| match record {
+            Record::Checkpoint { name, text } if name == of => Some(text.as_deref()),
             _ => None,
         })
     }
@@ -247,6 +258,11 @@ impl Client {
             let is_new = store.members.insert(self.id, now).is_none();
             let kept: Vec<u32> = (0..N_LEASES).filter(|l| store.owners[*l as usize] == Some(self.id)).collect();
             if is_new {
+                // It may have been granted something between its loss and its coming back: that went with its place.
+                let leases = self.all_told();
+                if !leases.is_empty() {
+                    self.tell(now, News::Revoked { leases, lost: true }, random);
+                }
                 store.owners.iter_mut().filter(|owner| **owner == Some(self.id)).for_each(|owner| *owner = None);
                 store.change(now, random);
             } else if !kept.is_empty() {
@@ -285,8 +301,13 @@ impl Client {
                 break;
             }
             self.outbox.pop_front();
-            let outcome = if gives_up { Err("the plane is not there".to_owned()) } else { Ok(()) };
-            if !gives_up {
+            let is_refused = !gives_up && store.is_moody && random.one_in(30);
+            let outcome = match (gives_up, is_refused) {
+                (true, _) => Err("the plane is not there".to_owned()),
+                (_, true) => Err("the plane is in a mood".to_owned()),
+                _ => Ok(()),
+            };
+            if !gives_up && (!is_refused || random.one_in(2)) {
                 let (log, record) = match post {
                     Post::Attachment { lease, name, text } => {
                         (lease as usize, Record::Attachment { lease, name, text })
