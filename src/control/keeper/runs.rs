@@ -450,7 +450,9 @@ impl Keeper {
             run.earlier.as_ref().is_none_or(|known| (report.epoch, report.at_ms) > (known.epoch, known.at_ms));
         let is_of_use = report.born == run.born
             && report.epoch < own
-            && is_newer && !run.has_played && run.phase == Phase::Running { is_seen: true };
+            && is_newer
+            && !run.has_played
+            && run.phase == Phase::Running { is_seen: true };
         if is_of_use && report.state != "ended" {
             let mut report = report.clone();
             report.position_ms = report.position_ms.filter(|_| report.revision >= url_since);

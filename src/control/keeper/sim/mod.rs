@@ -230,7 +230,8 @@ impl World {
     fn free_name(&mut self, worker: usize) -> Option<String> {
         let name =
             format!("{}{}", ["live", "live", "file", "bad"][self.random.below(4) as usize], self.random.below(3));
-        let is_free = self.wished_at.get(&name).is_none_or(|(by, at)| at.is_some_and(|at| *by == worker || self.now > at + 2000));
+        let is_free =
+            self.wished_at.get(&name).is_none_or(|(by, at)| at.is_some_and(|at| *by == worker || self.now > at + 2000));
         is_free.then_some(name)
     }
 
@@ -617,7 +618,10 @@ fn anew(seed: u64) {
     }
     world.run(30_000);
     let begun = &world.n_files_begun["file0"];
-    assert!(begun.len() >= n_times && begun.iter().all(|at| *at == 0), "seed {seed}: {n_times} times, begun at {begun:?}");
+    assert!(
+        begun.len() >= n_times && begun.iter().all(|at| *at == 0),
+        "seed {seed}: {n_times} times, begun at {begun:?}"
+    );
     world.check_quiet();
 }
 
