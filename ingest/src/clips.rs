@@ -126,7 +126,12 @@ fn mux(
     let mut sources = Vec::new();
     for track in tracks.filter(|track| !track.units.is_empty()) {
         let source = gst_app::AppSrc::builder().caps(&track.caps).format(gst::Format::Time).build();
-        pipeline.add(&source).and_then(|()| source.link(&mux)).map_err(text)?;
+        pipeline.add(&source).map_err(text)?;
+        let is_video = track.caps.structure(0).is_some_and(|media| media.name().starts_with("video/"));
+        let pad =
+            mux.request_pad_simple(if is_video { "video_%u" } else { "audio_%u" }).ok_or("no room for a track")?;
+        let from = source.static_pad("src").ok_or("a source without a pad")?;
+        from.link(&pad).map_err(|e| e.to_string())?;
         sources.push((source, track.units));
     }
     pipeline.set_state(gst::State::Playing).map_err(|e| e.to_string())?;
@@ -193,7 +198,8 @@ fn rgb(sample: &gst::Sample) -> Result<Image, String> {
     let (caps, buffer) = sample.caps().zip(sample.buffer()).ok_or("an empty picture")?;
     let info = gst_video::VideoInfo::from_caps(caps).map_err(text)?;
     let (width, height) = (info.width(), info.height());
-    let target = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height).build().map_err(text)?;
+    let target = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height).fps(info.fps());
+    let target = target.build().map_err(text)?;
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(text)?;
     let room = gst::Buffer::with_size(target.size()).map_err(text)?;
     let unmapped = |_| "a picture that cannot be mapped".to_owned();

@@ -105,7 +105,9 @@ fn the_picture_of_a_moment() {
             clips::picture_at(std::slice::from_ref(&segment.bytes), frame.pts.since(segment.start)).expect("picture");
         assert_eq!((picture.width, picture.height), (160, 120));
         let apart = |other: &base::media::Frame| -> u64 {
-            let pixel = |y: u32, x: u32| i64::from(picture.row(y * 120 / 64)[3 * (x * 160 / 64) as usize]);
+            // The middle of what became one pixel.
+            let pixel =
+                |y: u32, x: u32| i64::from(picture.row((2 * y + 1) * 60 / 64)[3 * ((2 * x + 1) * 80 / 64) as usize]);
             let of = |y: u32, x: u32| i64::from(other.image.row(y)[3 * x as usize]);
             (0..64).flat_map(|y| (0..64).map(move |x| (y, x))).map(|(y, x)| pixel(y, x).abs_diff(of(y, x))).sum()
         };

@@ -39,8 +39,16 @@ pub(super) fn take_apart(transport_stream: &[Bytes]) -> Result<Parts, String> {
 fn run(pipeline: &gst::Pipeline, transport_stream: &[Bytes]) -> Result<Collected, String> {
     let caps = gst::Caps::builder("video/mpegts").field("systemstream", true).field("packetsize", 188i32).build();
     let source = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Bytes).build();
-    let demux = make("tsdemux").map_err(|e| e.to_string())?;
-    pipeline.add_many([source.upcast_ref(), &demux]).and_then(|()| source.link(&demux)).map_err(|e| e.to_string())?;
+    let element = |name: &str| make(name).map_err(|e| e.to_string());
+    let (tee, demux, end) = (element("tee")?, element("tsdemux")?, element("fakesink")?);
+    // Comes to its end after the demuxer, also where that finds nothing.
+    end.set_property("sync", false);
+    end.set_property("async", false);
+    pipeline
+        .add_many([source.upcast_ref(), &tee, &demux, &end])
+        .and_then(|()| gst::Element::link_many([source.upcast_ref(), &tee, &demux]))
+        .and_then(|()| tee.link(&end))
+        .map_err(|e| e.to_string())?;
     let collected = Collected::default();
     let (weak, shared) = (pipeline.downgrade(), Arc::clone(&collected));
     demux.connect_pad_added(move |_, pad| {
