@@ -505,6 +505,7 @@ pub fn schemas() -> Vec<(&'static str, String)> {
         ("gap.schema.json", schema::<GapRecord<'_>>("gap")),
         ("transcript.schema.json", schema::<TranscriptRecord<'_>>("transcript")),
         ("caption.schema.json", schema::<CaptionRecord<'_>>("caption")),
+        ("alert.schema.json", schema::<AlertRecord<'_>>("alert")),
     ]
 }
 

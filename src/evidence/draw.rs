@@ -163,13 +163,8 @@ mod tests {
 
     #[test]
     fn pixels_are_taken_as_they_lie() {
-        let image = |format| Image {
-            width: 1,
-            height: 2,
-            stride: 4,
-            format,
-            data: vec![1, 2, 3, 0, 4, 5, 6, 0].into(),
-        };
+        let image =
+            |format| Image { width: 1, height: 2, stride: 4, format, data: vec![1, 2, 3, 0, 4, 5, 6, 0].into() };
         assert_eq!(Picture::copy_of(&image(PixelFormat::Rgb8)).pixels, [1, 2, 3, 4, 5, 6]);
         assert_eq!(Picture::copy_of(&image(PixelFormat::Bgr8)).pixels, [3, 2, 1, 6, 5, 4]);
     }

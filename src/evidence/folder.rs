@@ -218,7 +218,8 @@ mod tests {
             assert!(!folder.remove(id).expect("no trouble"), "{id}");
         }
         assert!(folder.remove("one").expect("removed"));
-        let left: Vec<_> = fs::read_dir(scene.path().join("one")).expect("folder").flatten().map(|e| e.file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(scene.path().join("one")).expect("folder").flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["notes.txt"]);
         assert!(scene.path().join("two").join(RECORD).exists());
     }
