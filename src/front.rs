@@ -55,6 +55,7 @@ impl Front {
             feed: self.onlookers.feed,
             house: house.roster(),
             speech,
+            alerts: None,
             control,
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),

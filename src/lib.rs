@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dictation;
+pub mod evidence;
 pub mod feed;
 pub mod front;
 pub mod hls;

@@ -19,11 +19,17 @@ pub struct Check {
 const ALWAYS: &[&str] =
     &["parsebin", "queue", "videoscale", "videoconvert", "audioconvert", "audioresample", "appsink"];
 
+/// Elements that make clips of what was seen.
+const CLIPS: &[&str] = &["appsrc", "tsdemux", "h264parse", "aacparse", "mp4mux", "filesink"];
+
 /// Debian package of each element by plugin; what is not listed is in plugins-base.
 const PACKAGES: &[(&str, &[&str])] = &[
-    ("gstreamer1.0-plugins-good", &["rtspsrc", "souphttpsrc", "udpsrc", "v4l2src", "qtdemux", "matroskademux"]),
+    (
+        "gstreamer1.0-plugins-good",
+        &["rtspsrc", "souphttpsrc", "udpsrc", "v4l2src", "qtdemux", "mp4mux", "aacparse", "matroskademux"],
+    ),
     ("gstreamer1.0-plugins-bad", &["rtmp2src", "srtsrc", "hlsdemux", "tsdemux", "h264parse", "h265parse", "av1parse"]),
-    ("libgstreamer1.0-0", &["queue", "filesrc", "capsfilter", "fakesink", "identity"]),
+    ("libgstreamer1.0-0", &["queue", "filesrc", "filesink", "capsfilter", "fakesink", "identity"]),
 ];
 
 /// Media types whose decoders are asked for.
@@ -52,6 +58,7 @@ pub fn doctor() -> Vec<Check> {
     }
     let mut checks = vec![Check { name: "GStreamer".into(), ok: true, detail: gst::version_string().to_string() }];
     checks.push(check_elements("pictures and sound".into(), ALWAYS));
+    checks.push(check_elements("clips of alerts".into(), CLIPS));
     for kind in registry::source_kinds().iter().filter(|k| !k.elements.is_empty()) {
         checks.push(check_elements(format!("source {}", kind.name), kind.elements));
     }

@@ -69,6 +69,12 @@ pub enum IngestError {
         /// As a stream of it would say, free of secrets, beginning with the redacted URL.
         cause: String,
     },
+    /// Kept media could not be made into a clip, or into a picture.
+    #[error("clip: {cause}")]
+    Clip {
+        /// What is wrong.
+        cause: String,
+    },
     /// The loopback camera could not be set up.
     #[error("camera: {cause}")]
     Camera {

@@ -4,6 +4,7 @@
 //! callbacks only map, stamp, enqueue and return. Must never do inference, nor print, nor let GStreamer print.
 
 pub mod camera;
+pub mod clips;
 
 mod announcer;
 mod audio;

@@ -2,11 +2,12 @@
 //!
 //! Segments come from ingest on its threads, captions from the captioner's, and the HTTP service reads; all they share is a
 //! [`HlsStore`], whose lock is held for moments only. Nothing is written to disk. Must never wait for a client, nor keep
-//! more of a stream than [`HlsConfig::stream_bytes`].
+//! more of a stream than [`HlsConfig::stream_bytes`], nor more than that in each [`Tap`].
 
 mod playlist;
 mod routes;
 mod store;
+mod tap;
 mod vtt;
 mod window;
 
@@ -18,6 +19,7 @@ use serde::Deserialize;
 pub use self::{
     routes::{PLAYLIST, ROUTES, router},
     store::{Captions, HlsStore, Usage},
+    tap::{NoTap, Tap, TapEnd},
 };
 
 /// Live HLS of every stream: the video as the camera sends it, and its captions as subtitles.

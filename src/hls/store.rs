@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::{
     HlsConfig,
     playlist::{self, Rendition},
+    tap::{NoTap, Tap},
     window::{Captioned, Window},
 };
 
@@ -106,7 +107,10 @@ impl HlsStore {
                     window.unfit = status.source.as_ref().and_then(unfit);
                 }
                 StreamState::Interrupted => {}
-                StreamState::Ended | StreamState::Failed | StreamState::Stopped => window.over = true,
+                StreamState::Ended | StreamState::Failed | StreamState::Stopped => {
+                    window.over = true;
+                    window.taps.end();
+                }
             },
             _ => {}
         }
@@ -119,6 +123,20 @@ impl HlsStore {
             window.settle(session, pts);
             window.advance(now, &self.config);
         }
+    }
+
+    /// The segments of `session` that end after `from`: those still kept, whether or not a playlist shows them, and all that
+    /// come. Holds at most [`HlsConfig::stream_bytes`] that are not yet taken.
+    ///
+    /// # Errors
+    /// When the stream is not attached, or can have no segments.
+    pub fn tap(&self, stream: &StreamName, session: &SessionId, from: Pts) -> Result<Tap, NoTap> {
+        let mut streams = self.streams.lock();
+        let window = streams.get_mut(stream.as_str()).ok_or_else(|| NoTap("the stream is not attached".into()))?;
+        if let Some(cause) = &window.unfit {
+            return Err(NoTap(cause.clone()));
+        }
+        Ok(window.tap(session, from, &self.config))
     }
 
     /// What a stream takes; none of one that is not attached.

@@ -9,7 +9,12 @@ use base::{
 };
 use bytes::Bytes;
 
-use super::{HlsConfig, store::end_of, vtt::Cues};
+use super::{
+    HlsConfig,
+    store::end_of,
+    tap::{Tap, Taps},
+    vtt::Cues,
+};
 
 /// One segment.
 pub(super) struct Entry {
@@ -56,6 +61,7 @@ pub(super) struct Window {
     pub(super) unfit: Option<String>,
     /// Nothing more comes.
     pub(super) over: bool,
+    pub(super) taps: Taps,
 }
 
 impl Captioned {
@@ -72,6 +78,7 @@ impl Window {
     pub(super) fn push(&mut self, segment: MediaSegment, now: Duration, config: &HlsConfig) {
         let new_session = self.last_session.as_ref().is_some_and(|last| *last != segment.session);
         let discontinuity = self.last_session.is_some() && (new_session || segment.discontinuity);
+        self.taps.offer(&segment, self.last_session.as_ref());
         self.last_session = Some(segment.session.clone());
         let seconds = segment.duration.as_secs_f64();
         self.target_secs = self.target_secs.max(u64::from(config.segment_secs)).max(seconds.round() as u64);
@@ -91,6 +98,13 @@ impl Window {
         self.n_discontinuities += u64::from(discontinuity);
         (self.unfit, self.over) = (None, false);
         self.advance(now, config);
+    }
+
+    /// From now on, and what is still there of it.
+    pub(super) fn tap(&mut self, session: &SessionId, from: Pts, config: &HlsConfig) -> Tap {
+        let tap = self.taps.open(session.clone(), from, config.stream_bytes);
+        tap.fill(self.entries.iter().map(|entry| &entry.segment));
+        tap
     }
 
     /// Captions up to `pts` of `session` are there and stay.

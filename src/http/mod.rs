@@ -5,12 +5,14 @@
 //! everything it reads is a bounded [`Feed`](crate::feed::Feed) or a quick question to [`HouseView`]. Everything a client can make grow
 //! is bounded: connections, readers, headers, messages, waiting answers.
 
+mod alerts;
 mod attach;
 mod body;
 mod captions;
 mod config;
 pub mod control;
 mod error;
+mod file;
 mod guard;
 mod house;
 pub mod openapi;
@@ -46,7 +48,7 @@ pub use self::{
     server::{HttpServer, serve},
 };
 use self::{control::Control, error::Refusal, guard::Guard};
-use crate::feed::Feed;
+use crate::{evidence::EvidenceStore, feed::Feed};
 
 /// What the service serves.
 pub struct AppState {
@@ -56,6 +58,8 @@ pub struct AppState {
     pub house: Arc<dyn HouseView>,
     /// Speech recognition for `/v1/transcribe`; none where no model listens.
     pub speech: Option<Arc<dyn SpeechPort>>,
+    /// What is kept of alerts; none where nothing is.
+    pub alerts: Option<EvidenceStore>,
     /// What is attached, and the way to change it.
     pub control: Control,
     /// Time.
@@ -73,6 +77,7 @@ struct Service {
     feed: Feed,
     house: Arc<dyn HouseView>,
     speech: Option<Arc<dyn SpeechPort>>,
+    alerts: Option<EvidenceStore>,
     control: Control,
     probes: Arc<Semaphore>,
     clock: Arc<dyn Clock>,

@@ -123,7 +123,7 @@ pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
         relocate(&mut schema, name);
         schemas.insert(name.to_owned(), schema);
     }
-    let kept: Vec<Value> = ["caption", "transcript", "status", "gap"].map(reference).into();
+    let kept: Vec<Value> = ["caption", "transcript", "status", "gap", "alert"].map(reference).into();
     schemas.insert("Record".into(), json!({ "oneOf": kept }));
     schemas.insert("Captions".into(), super::captions::answer_schema(&reference("Record")));
     schemas.insert("Lost".into(), lost());
@@ -144,7 +144,7 @@ pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
             "title": "eyewitness",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
-            "description": "Attaching streams; their live captions and transcripts; health and metrics.",
+            "description": "Attaching streams; their live captions and transcripts; alerts; health and metrics.",
         },
         "paths": paths,
         "components": {

@@ -61,6 +61,11 @@ impl Params {
         self.get(name).map(|value| one_of(name, value, words)).transpose()
     }
 
+    /// Refuses values of a repeatable parameter that are none of these words.
+    pub(super) fn check_words(&self, name: &str, words: &[&'static str]) -> Result<(), Refusal> {
+        self.pairs().filter(|(n, _)| *n == name).try_for_each(|(_, value)| one_of(name, value, words).map(drop))
+    }
+
     /// The parameter `types`.
     pub(super) fn kinds(&self) -> Result<Option<Kinds>, Refusal> {
         let words = Kind::ALL.map(Kind::plural);

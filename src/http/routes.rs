@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    Service, Shared, attach,
+    Service, Shared, alerts, attach,
     captions::captions,
     error::Refusal,
     openapi::Verb,
@@ -33,6 +33,11 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
         (Verb::Patch, "/v1/streams/{name}") => patch(attach::tags),
         (Verb::Delete, "/v1/streams/{name}") => delete(attach::detach),
         (Verb::Get, "/v1/streams/{name}/captions") => get(captions),
+        (Verb::Get, "/v1/alerts") => get(alerts::list),
+        (Verb::Get, "/v1/alerts/events") => get(alerts::events),
+        (Verb::Get, "/v1/alerts/{id}") => get(alerts::one),
+        (Verb::Get, "/v1/alerts/{id}/snapshot.jpg") => get(alerts::snapshot),
+        (Verb::Get, "/v1/alerts/{id}/clip.mp4") => get(alerts::clip),
         (Verb::Get, "/v1/profiles") => get(profiles::list),
         (Verb::Get, "/v1/workers") => get(workers::list),
         (Verb::Post, "/v1/probe") => post(probe::probe),
@@ -143,7 +148,10 @@ async fn unreadable(request: &mut Request) -> Option<Refusal> {
 fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, PUT, PATCH, POST, DELETE"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, if-match, if-none-match, last-event-id"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, if-match, if-none-match, last-event-id, range",
+        ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()
@@ -166,6 +174,9 @@ async fn metrics(State(service): State<Shared>) -> Response {
     let mut out = Scrape::default();
     service.house.scrape(&mut out);
     service.feed.scrape(&mut out);
+    if let Some(alerts) = &service.alerts {
+        alerts.scrape(&mut out);
+    }
     let n_clients = service.max_clients - service.clients.available_permits();
     out.gauge("eyewitness_http_clients", "Readers and speakers now.", &[], n_clients as f64);
     for ((route, status), n) in service.requests.lock().iter() {

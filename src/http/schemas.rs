@@ -34,6 +34,7 @@ pub(super) fn control() -> Map<String, Value> {
         json!({ "type": "boolean", "description": "Streams can be attached and detached while the service runs." });
     schemas.insert("Workers".into(), workers);
     schemas.insert("Probe".into(), probe());
+    schemas.insert("Alerts".into(), list("alerts", "alert"));
     schemas
 }
 

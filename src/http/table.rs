@@ -1,7 +1,7 @@
 //! The table of our routes: what the router, the OpenAPI document and the answer to a wrong method are made from.
 
 use super::{
-    captions,
+    alerts, captions,
     openapi::{Answer, ERROR, Parameter, Route, Schema, Verb},
     transcribe,
 };
@@ -73,6 +73,20 @@ const FILTERS: [Parameter; 5] = [
     query("profile", "The profile that it runs.", Schema::Texts),
     query("state", "How it is.", Schema::Words(&STATES)),
     query("worker", "Id of the worker that runs it.", Schema::Texts),
+];
+
+const NO_ALERT: Answer =
+    Answer { status: 404, description: "No such alert, or it has none; why.", content: &[(JSON, ERROR)] };
+const NO_EVIDENCE: Answer =
+    Answer { status: 501, description: "This service keeps nothing of alerts.", content: &[(JSON, ERROR)] };
+const SAME: Answer = Answer { status: 304, description: "It is still the one of `If-None-Match`.", content: &[] };
+const IF_NONE_MATCH: Parameter = header("If-None-Match", "Only if it is not this one any more: its `ETag`.");
+const ALERT_FILTERS: [Parameter; 5] = [
+    query("stream", "Name of the stream.", Schema::Texts),
+    query("rule", "Name of the rule.", Schema::Texts),
+    query("state", "State of the newest record; `open` for what is not closed.", Schema::Words(&alerts::STATES)),
+    query("severity", "How much it matters.", Schema::Words(&alerts::SEVERITIES)),
+    query("limit", "At most so many, up to 1000. Default: 100.", Schema::Number),
 ];
 
 /// Every route that is ours, in the order of the document.
@@ -148,6 +162,66 @@ pub(super) const ROUTES: &[Route] = &[
                 NOT_YOURS,
                 CHANGED,
                 NOT_NOW,
+            ],
+        )
+    },
+    Route {
+        description: "The newest record of each, those first that were told of last. Filters narrow them down: all of them must \
+                      fit. One that comes several times asks for any of its values. Of the streams that this worker runs.",
+        parameters: &ALERT_FILTERS,
+        ..Route::get("/v1/alerts", "Alerts that are kept", &[good(&[(JSON, "Alerts")]), BAD, NO_EVIDENCE])
+    },
+    Route {
+        description: "One record an event, of all streams that this worker runs; the event's id is the record's. Who comes back \
+                      with `Last-Event-ID` gets what came meanwhile, restarts of the service included; who comes back too late \
+                      gets a `lost` event and then all that is kept.",
+        parameters: &[
+            ALERT_FILTERS[0],
+            ALERT_FILTERS[1],
+            ALERT_FILTERS[2],
+            ALERT_FILTERS[3],
+            query("last_event_id", "Go on after the record of this id.", Schema::Text),
+            header("Last-Event-ID", "As `last_event_id`, before which it goes."),
+        ],
+        ..Route::get(
+            "/v1/alerts/events",
+            "Alerts of all streams, live (server-sent events)",
+            &[good(&[("text/event-stream", "")]), BAD, NO_EVIDENCE, BUSY],
+        )
+    },
+    Route::get(
+        "/v1/alerts/{id}",
+        "The newest record of an alert",
+        &[good(&[(JSON, "alert")]), BAD, NO_ALERT, NO_EVIDENCE],
+    ),
+    Route {
+        description: "At first the analysed picture, some seconds later the camera's own, with the objects and the rule's zones.",
+        parameters: &[IF_NONE_MATCH],
+        ..Route::get(
+            "/v1/alerts/{id}/snapshot.jpg",
+            "The annotated picture of an alert",
+            &[good(&[("image/jpeg", "")]), SAME, BAD, NO_ALERT, NO_EVIDENCE],
+        )
+    },
+    Route {
+        description: "The stream's own pictures and sound from before the alert was opened until after it was closed. There once \
+                      the alert is closed, or the clip has its full length.",
+        parameters: &[
+            header("Range", "One range of bytes (RFC 9110, section 14)."),
+            header("If-Range", "The whole clip unless it is still this one: its `ETag`."),
+            IF_NONE_MATCH,
+        ],
+        ..Route::get(
+            "/v1/alerts/{id}/clip.mp4",
+            "The clip of an alert",
+            &[
+                good(&[("video/mp4", "")]),
+                Answer { status: 206, description: "The range.", content: &[("video/mp4", "")] },
+                SAME,
+                BAD,
+                NO_ALERT,
+                Answer { status: 416, description: "There is nothing in that range.", content: &[(JSON, ERROR)] },
+                NO_EVIDENCE,
             ],
         )
     },

@@ -62,7 +62,7 @@ impl Tail {
     }
 }
 
-/// The record that says that records are missing.
+/// The record that says that records are missing. Without a name: of no stream, or of all.
 pub(super) fn lost(stream: &str, n_records: Option<u64>) -> String {
     let detail = match n_records {
         Some(_) => "this reader was too slow; it goes on with the oldest record that is kept",

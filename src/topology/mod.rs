@@ -6,6 +6,7 @@
 //! | `endpoint:<model>` (in the model server's endpoint, behind the same lanes) | 5000 encoded frames (`endpoint.queue`), 256 MiB | the oldest of the stream with the most (live); blocks (replay) | ledger `superseded` |
 //! | `ear:<stream>` (in the speech pool) | 30 s of sound (`speech.max_pending_secs`); 10 s in a replay | the oldest is left out (live); blocks (replay) | a `gap` event, `speech_overload` |
 //! | `feed` | 4096 events | the oldest is dropped: readers are told what they lost | queue `n_dropped` |
+//! | `evidence` (in the store of alerts) | 1024 records of alerts, at most 32 of them with a picture | the oldest is dropped: a later record of the same alert replaces it | queue `n_dropped` |
 //! | `sink:<name>` | events, capacity by sink | by sink: file and Kafka block, console drops its oldest | queue `n_dropped` |
 //!
 //! Streams come and go while it runs, see `residents`. Draining goes upstream first: streams, then engines and the speech

@@ -54,6 +54,7 @@ pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPo
         feed: feed.clone(),
         house: Arc::clone(rest) as _,
         speech,
+        alerts: None,
         control: Control::default(),
         clock: SystemClock::new(),
         playlist: Some("/v1/streams/{name}/hls/master.m3u8"),

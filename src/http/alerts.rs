@@ -1,0 +1,210 @@
+//! `/v1/alerts`: what is kept of alerts, and alerts as they come. Files are read on blocking threads.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::stream;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use super::{Service, Shared, error::Refusal, file, params::Params, table::JSON, tail::lost, told};
+use crate::evidence::{AlertFile, AlertFilter, EvidenceStore, NewsReader, NextNews, NoFile};
+
+/// Words of `state`.
+pub(super) const STATES: [&str; 4] = ["open", "opened", "updated", "closed"];
+/// Words of `severity`.
+pub(super) const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
+const REPEATABLE: [&str; 4] = ["stream", "rule", "state", "severity"];
+const OF_LIST: [&str; 5] = ["stream", "rule", "state", "severity", "limit"];
+const OF_EVENTS: [&str; 5] = ["stream", "rule", "state", "severity", "last_event_id"];
+/// Alerts in a list where the client says nothing, and at most.
+const USUAL: usize = 100;
+const MOST: usize = 1000;
+/// A browser waits so long before it comes back.
+const RETRY: Duration = Duration::from_secs(2);
+
+impl Service {
+    fn kept(&self) -> Result<EvidenceStore, Refusal> {
+        self.alerts.clone().ok_or_else(|| {
+            Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "this service keeps nothing of alerts: no profile has rules, or `evidence.enabled` is false",
+            )
+        })
+    }
+}
+
+/// Reads what is kept, where waiting for a disk holds nobody up.
+async fn reading<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the reading broke down; this is a bug");
+    spawn_blocking(work).await.map_err(broken)
+}
+
+fn filter(params: &Params) -> Result<AlertFilter, Refusal> {
+    params.check_words("state", &STATES)?;
+    params.check_words("severity", &SEVERITIES)?;
+    let all = |name| params.pairs().filter(|(n, _)| *n == name).map(|(_, value)| value.to_owned()).collect();
+    Ok(AlertFilter { streams: all("stream"), rules: all("rule"), states: all("state"), severities: all("severity") })
+}
+
+/// All that fit.
+pub(super) async fn list(State(service): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
+    let params = Params::parse_repeated(query.as_deref(), &OF_LIST, &REPEATABLE)?;
+    let filter = filter(&params)?;
+    let most = params.number("limit")?.unwrap_or(USUAL);
+    if most > MOST {
+        return Err(Refusal::bad(format!("`limit={most}` is more than {MOST}")));
+    }
+    let kept = service.kept()?;
+    let records = reading(move || kept.newest(&filter, most)).await?;
+    // Each is JSON already.
+    let body = format!("{{\"alerts\":[{}]}}\n", records.join(","));
+    Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
+}
+
+/// One.
+pub(super) async fn one(
+    State(service): State<Shared>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    Params::parse(query.as_deref(), &[])?;
+    let kept = service.kept()?;
+    let asked = id.clone();
+    let record = reading(move || kept.record(&asked)).await?.ok_or_else(|| unknown(&id))?;
+    Ok(([(header::CONTENT_TYPE, JSON)], record + "\n").into_response())
+}
+
+/// The picture.
+pub(super) async fn snapshot(
+    State(service): State<Shared>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    evidence(&service, &id, query.as_deref(), &headers, AlertFile::Snapshot).await
+}
+
+/// The clip.
+pub(super) async fn clip(
+    State(service): State<Shared>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    evidence(&service, &id, query.as_deref(), &headers, AlertFile::Clip).await
+}
+
+async fn evidence(
+    service: &Service,
+    id: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    file: AlertFile,
+) -> Result<Response, Refusal> {
+    Params::parse(query, &[])?;
+    let kept = service.kept()?;
+    let asked = id.to_owned();
+    let (what, kind) = match file {
+        AlertFile::Snapshot => ("snapshot", "image/jpeg"),
+        AlertFile::Clip => ("clip", "video/mp4"),
+    };
+    let found = reading(move || kept.file(&asked, file)).await?;
+    let path = found.map_err(|why| match why {
+        NoFile::Unknown => unknown(id),
+        NoFile::NotYet => Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "the {what} is not there yet: it is made once the alert is closed, or the clip has its full length"
+            ),
+        )
+        .with(header::RETRY_AFTER, axum::http::HeaderValue::from_static("5")),
+        NoFile::None(cause) => Refusal::new(StatusCode::NOT_FOUND, format!("this alert has no {what}: {cause}")),
+    })?;
+    file::serve(path, kind, headers).await
+}
+
+fn unknown(id: &str) -> Refusal {
+    let shown: String = id.chars().take(200).collect();
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        format!(
+            "no alert `{shown}` is kept here: it may be too old, or with the worker that ran its stream; /v1/alerts lists them"
+        ),
+    )
+}
+
+/// Alerts as they come.
+pub(super) async fn events(
+    State(service): State<Shared>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let params = Params::parse_repeated(query.as_deref(), &OF_EVENTS, &REPEATABLE)?;
+    let filter = filter(&params)?;
+    // The header goes first, as browsers repeat the first URL when they come back.
+    let resumed = headers.get("last-event-id").and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty());
+    let reader = service.kept()?.news(filter, resumed.or_else(|| params.get("last_event_id")));
+    let reader = reader.ok_or_else(|| Refusal::busy("the service is stopping"))?;
+    let follower = Follower {
+        reader,
+        keep_alive: service.keep_alive,
+        stopping: service.stopping.clone(),
+        _place: service.client()?,
+    };
+    let head = Some(format!("retry: {}\n\n", RETRY.as_millis()));
+    let texts = stream::unfold((follower, head, false), |(mut follower, head, is_over)| async move {
+        if is_over {
+            return None;
+        }
+        if let Some(head) = head {
+            return Some((Ok::<_, Infallible>(head), (follower, None, false)));
+        }
+        let (text, is_over) = follower.step().await;
+        Some((Ok(text), (follower, None, is_over)))
+    });
+    // No proxy may hold an endless answer back until it is whole.
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (HeaderName::from_static("x-accel-buffering"), "no")];
+    Ok((headers, Body::from_stream(texts)).into_response())
+}
+
+/// A client that follows alerts.
+struct Follower {
+    reader: NewsReader,
+    keep_alive: Duration,
+    stopping: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// The next event (HTML Living Standard, section 9.2), and whether it is the last. Ids and JSON never hold a line break.
+    async fn step(&mut self) -> (String, bool) {
+        let next = tokio::select! {
+            biased;
+            () = told(&mut self.stopping) => match self.reader.try_next() {
+                // What is there already is still given.
+                Some(next) => Ok(next),
+                None => Ok(NextNews::Closed),
+            },
+            next = timeout(self.keep_alive, self.reader.next()) => next,
+        };
+        match next {
+            Ok(NextNews::Item(item)) => (format!("id: {}\nevent: alert\ndata: {}\n\n", item.id, item.json), false),
+            // Without an id: the browser keeps the last one.
+            Ok(NextNews::Lost(n_records)) => (format!("event: lost\ndata: {}\n\n", lost("", n_records)), false),
+            Ok(NextNews::Closed) => (": end, the service is stopping\n\n".into(), true),
+            Err(_) => (": alive\n\n".into(), false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
