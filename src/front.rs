@@ -8,6 +8,7 @@ use base::time::Clock;
 use crate::{
     config::ProfileConfig,
     dictation::Dictation,
+    evidence::EvidenceStore,
     feed::{Feed, FeedOptions},
     hls::{self, HlsConfig, HlsStore},
     http::{self, AppState, HttpConfig, HttpServer, SpeechPort, control::Control},
@@ -28,6 +29,11 @@ impl Front {
         Self { config, onlookers: Onlookers { feed, players } }
     }
 
+    /// The segments that players get, where there are any.
+    pub fn players(&self) -> Option<Arc<HlsStore>> {
+        self.onlookers.players.as_ref().map(|(store, _)| Arc::clone(store))
+    }
+
     /// For [`House::connect`].
     pub fn onlookers(&self) -> Onlookers {
         self.onlookers.clone()
@@ -42,6 +48,7 @@ impl Front {
         house: &House,
         mut profiles: impl Iterator<Item = &'a ProfileConfig>,
         control: Control,
+        alerts: Option<EvidenceStore>,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<HttpServer> {
         let mut speech: Option<Arc<dyn SpeechPort>> = None;
@@ -55,7 +62,7 @@ impl Front {
             feed: self.onlookers.feed,
             house: house.roster(),
             speech,
-            alerts: None,
+            alerts,
             control,
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),

@@ -20,6 +20,7 @@ use sinks::file::{Existing, FileConfig};
 use super::{EXIT_FAILED, EXIT_UNDELIVERED, begin, say, say_err};
 use crate::{
     config::{self, CheckedStream, ProfileConfig},
+    evidence::{EvidenceConfig, EvidenceStore},
     front::{Front, GOODBYE},
     hls::HlsConfig,
     http::{HttpConfig, control::Control},
@@ -91,8 +92,10 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let (grace, onlookers) = (Duration::from_secs(10), Some(front.onlookers()));
     let mut house = House::new(ModelSettings::default(), Arc::clone(&clock));
     house.prepare(&stream.profile)?;
+    let evidence = EvidenceStore::open(EvidenceConfig::default(), front.players(), Arc::clone(&clock))?;
+    house.keep_evidence(evidence.clone());
     house.connect(&sinks, &running, onlookers, grace)?;
-    let server = front.open(&house, std::iter::once(&stream.profile), Control::default(), &clock)?;
+    let server = front.open(&house, std::iter::once(&stream.profile), Control::default(), Some(evidence), &clock)?;
     say(&format!("A real RTSP camera plays the bundled clip at {}", stream.url));
     say(&format!("Attached as `{}`: {} looks at every frame, {} listens.", stream.name, args.detect, args.transcribe));
     say(&format!("Picture and captions, live: http://{}/", server.local_addr()));

@@ -31,6 +31,7 @@ use crate::{
         resolver::{Resolver, Settings},
         selectors::DEFAULT_PROFILE,
     },
+    evidence::EvidenceStore,
     front::{Front, GOODBYE},
     http::control::Control as HttpControl,
     probing::Probing,
@@ -98,11 +99,21 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
             house.prepare(profile).map_err(|e| e.context(format!("profile `{name}`")))?;
         }
     }
+    let evidence = match config.rules.is_empty() {
+        true => None,
+        false => {
+            let players = front.as_ref().and_then(Front::players);
+            Some(EvidenceStore::open(config.evidence.clone(), players, Arc::clone(&clock)).context("[evidence]")?)
+        }
+    };
+    if let Some(store) = &evidence {
+        house.keep_evidence(store.clone());
+    }
     house.connect(&config.sinks, &Running::Live, onlookers, grace)?;
     let profiles = config.streams.iter().map(|s| &s.profile).chain(config.profiles.values());
     let prober = Arc::new(Probing::new(Arc::clone(&resolver), Arc::clone(&clock)));
     let shown = HttpControl::new(desk.clone(), keeps_store, &resolver, Some(prober));
-    let server = front.map(|front| front.open(&house, profiles, shown, &clock)).transpose()?;
+    let server = front.map(|front| front.open(&house, profiles, shown, evidence, &clock)).transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.local_addr(), "the HTTP service listens");
         if config.cluster.is_some() && advertised.is_none() && own_address(server.local_addr()).is_none() {

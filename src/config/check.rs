@@ -44,6 +44,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         inference,
         speech,
         http,
+        evidence,
         hls,
         traces,
         cluster,
@@ -95,6 +96,9 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         problems.extend(checked.check().err().map(|e| wrong(e.to_string())));
         checked_http = Some(checked);
     }
+    if let Err(e) = evidence.check() {
+        problems.push(Problem::at(places.named(&["evidence"], &e.to_string()), e.to_string()));
+    }
     if let Err(e) = hls.check() {
         problems.push(Problem::at(places.named(&["hls"], &e.to_string()), e.to_string()));
     }
@@ -118,6 +122,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         inference,
         speech,
         http: checked_http,
+        evidence,
         hls,
         traces,
         service,

@@ -32,6 +32,7 @@ use self::{
 };
 use crate::{
     control::secrets::{SecretConfig, Secrets},
+    evidence::EvidenceConfig,
     hls::HlsConfig,
     http::HttpConfig,
     traces::TracesConfig,
@@ -64,6 +65,9 @@ pub struct Config {
     pub speech: SpeechPoolConfig,
     /// The HTTP service: live captions, players, metrics. Without this table there is none, and no open port.
     pub http: Option<HttpConfig>,
+    /// What is kept of alerts: records, pictures and clips. Only where there are rules.
+    #[serde(default)]
+    pub evidence: EvidenceConfig,
     /// The streams' own pictures and sound for players, with the captions; served by the HTTP service.
     #[serde(default)]
     pub hls: HlsConfig,
@@ -168,6 +172,8 @@ pub struct Checked {
     pub speech: SpeechPoolConfig,
     /// The HTTP service, if there is to be one.
     pub http: Option<HttpConfig>,
+    /// What is kept of alerts.
+    pub evidence: EvidenceConfig,
     /// Players.
     pub hls: HlsConfig,
     /// Traces, if anybody wants them.

@@ -27,8 +27,9 @@ use base::{
     media::Frame,
     queue::{self, Sender, WhenFull},
     shutdown::Shutdown,
-    time::Clock,
+    time::{Clock, Timestamp},
 };
+use inference::rules::Carried;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -291,6 +292,21 @@ impl EvidenceStore {
         let shared = &self.0.as_ref()?.shared;
         (folder::is_id(id) && shared.index.lock().has(id)).then_some(shared)
     }
+}
+
+/// What somebody is to know of an alert who goes on with it: from its newest record.
+pub fn carried(record: &Value) -> Option<Carried> {
+    let text = |key: &str| record[key].as_str().map(str::to_owned);
+    let ms = |key: &str| record[key].as_str()?.parse().ok().map(|at: Timestamp| at.as_millisecond());
+    Some(Carried {
+        alert: text("alert")?,
+        rule: text("rule")?,
+        revision: u32::try_from(record["revision"].as_u64()?).ok()?,
+        since_ms: ms("since"),
+        until_ms: ms("until"),
+        class: record["evidence"]["objects"][0]["class"].as_str().map(str::to_owned),
+        summary: text("summary")?,
+    })
 }
 
 impl MetricsSource for EvidenceStore {

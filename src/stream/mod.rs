@@ -52,6 +52,7 @@ use crate::{
         report::Figures,
         stage::Earlier,
     },
+    evidence::{self, EvidenceStore},
     hls::HlsStore,
     topology::Fanout,
 };
@@ -100,6 +101,8 @@ pub struct AnalysisOptions {
     pub earlier: Option<Earlier>,
     /// What somebody is to be told of.
     pub rules: Vec<Arc<Rule>>,
+    /// Where evidence of that is kept, if anywhere.
+    pub evidence: Option<EvidenceStore>,
 }
 
 /// One stream's analysis and accounts.
@@ -131,7 +134,14 @@ impl Analysis {
         let findings = Arc::new(Findings::default());
         // What happens before the first session (a refused password, say) belongs to a session too: this one.
         let session = options.session.unwrap_or_else(|| SessionId::live(options.clock.wall()));
-        let carried = options.earlier.as_ref().map(|earlier| earlier.alerts.clone()).unwrap_or_default();
+        let carried = match (&options.earlier, &options.evidence) {
+            (Some(earlier), _) => earlier.alerts.clone(),
+            // Nobody else can have had a stream without a lease.
+            (None, Some(store)) if options.info.epoch.is_none() => {
+                store.open_alerts(options.info.name.as_str()).iter().filter_map(evidence::carried).collect()
+            }
+            _ => Vec::new(),
+        };
         let rules = Rules::new(Arc::clone(&options.info), &options.rules, &carried);
         let life = Arc::new(Mutex::new(Life::new(session, options.earlier)));
         let gate = options.fanout.gate().cloned();
@@ -151,7 +161,7 @@ impl Analysis {
             });
             Outlet::live(options.fanout, watch)
         };
-        let outlet = outlet.ruled(rules);
+        let outlet = outlet.ruled(rules, options.evidence);
         let lane = match options.sight {
             None => None,
             Some(sight) => {

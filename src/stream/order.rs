@@ -5,13 +5,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use base::{
     event::{Body, Event},
+    media::Frame,
     time::Pts,
 };
 use inference::rules::{Carried, Rules};
 use parking_lot::Mutex;
 
 use super::holdup::Watch;
-use crate::topology::Fanout;
+use crate::{evidence::EvidenceStore, topology::Fanout};
 
 /// Who an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,15 @@ pub struct Outlet {
     /// Notices hold-ups of a live stream.
     watch: Option<Arc<Watch>>,
     /// Look at every event that goes out. None where there are none.
-    rules: Option<Arc<Mutex<Rules>>>,
+    rules: Option<Arc<Ruling>>,
+}
+
+/// Rules at work, and what evidence of their alerts is made of.
+struct Ruling {
+    rules: Mutex<Rules>,
+    evidence: Option<EvidenceStore>,
+    /// Seen last.
+    frame: Mutex<Option<Frame>>,
 }
 
 impl Outlet {
@@ -57,32 +66,52 @@ impl Outlet {
 
     /// The same, with rules that look at every event.
     #[must_use]
-    pub fn ruled(mut self, rules: Rules) -> Self {
-        self.rules = (!rules.is_empty()).then(|| Arc::new(Mutex::new(rules)));
+    pub fn ruled(mut self, rules: Rules, evidence: Option<EvidenceStore>) -> Self {
+        if !rules.is_empty() {
+            self.rules = Some(Arc::new(Ruling { rules: Mutex::new(rules), evidence, frame: Mutex::default() }));
+        }
         self
+    }
+
+    /// The picture that the next event tells of.
+    pub fn picture(&self, frame: &Frame) {
+        if let Some(ruling) = self.rules.as_ref().filter(|ruling| ruling.evidence.is_some()) {
+            *ruling.frame.lock() = Some(frame.clone());
+        }
     }
 
     /// Alerts that are open, or over only just now.
     pub fn open_alerts(&self) -> Vec<Carried> {
-        self.rules.as_ref().map(|rules| rules.lock().carried()).unwrap_or_default()
+        self.rules.as_ref().map(|ruling| ruling.rules.lock().carried()).unwrap_or_default()
     }
 
     fn send(&self, event: Event) {
-        let Some(rules) = &self.rules else { return self.give(event) };
+        let Some(ruling) = &self.rules else { return self.give(event) };
         // One record after the other of an alert's life: held until they are out.
-        let mut rules = rules.lock();
+        let mut rules = ruling.rules.lock();
         let alerts = rules.observe(&event);
         self.give(event);
-        alerts.into_iter().for_each(|alert| self.give(alert));
+        alerts.into_iter().for_each(|alert| self.give_alert(ruling, alert));
     }
 
     /// Sound was listened to up to here.
     fn listened_until(&self, until: Pts) {
-        if let Some(rules) = &self.rules {
-            let mut rules = rules.lock();
+        if let Some(ruling) = &self.rules {
+            let mut rules = ruling.rules.lock();
             let alerts = rules.listened_until(until);
-            alerts.into_iter().for_each(|alert| self.give(alert));
+            alerts.into_iter().for_each(|alert| self.give_alert(ruling, alert));
         }
+    }
+
+    /// An alert goes out with the places of its evidence.
+    fn give_alert(&self, ruling: &Ruling, mut event: Event) {
+        if let (Some(store), Body::Alert(alert)) = (&ruling.evidence, &mut event.body) {
+            let frame = ruling.frame.lock().clone();
+            let (snapshot, clip) = store.paths(&alert.alert, frame.is_some(), true);
+            (alert.evidence.snapshot, alert.evidence.clip) = (snapshot, clip);
+            store.take(&Arc::new(event.clone()), frame.as_ref());
+        }
+        self.give(event);
     }
 
     fn give(&self, event: Event) {

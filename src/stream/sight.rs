@@ -86,6 +86,7 @@ impl Sight {
         let event = Event::new(&self.info, &frame.session, frame.index, frame.pts, frame.captured, body);
         self.findings.latency.add(self.clock.monotonic().saturating_sub(frame.decoded_at));
         let id = self.tracer.is_some().then(|| event.id.clone());
+        self.outlet.picture(&frame);
         self.outlet.publish(Branch::Sight, event);
         if let Some(id) = id {
             self.trace(&frame, &id, inferred_at);

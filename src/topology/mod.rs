@@ -45,6 +45,7 @@ pub use self::{
 use crate::{
     config::{CheckedStream, ProfileConfig},
     control::fence::Fence,
+    evidence::EvidenceStore,
     feed::{Entrance, Feed},
     hls::HlsStore,
     roster::{QueueProbe, Roster},
@@ -105,6 +106,11 @@ impl House {
     pub fn put_up_fence(&self, fence: Arc<Fence>) {
         self.residents.roster.fence(Arc::clone(&fence));
         let _ = self.residents.fence.set(fence);
+    }
+
+    /// Evidence of alerts is kept there. Before the first stream is attached.
+    pub fn keep_evidence(&self, store: EvidenceStore) {
+        let _ = self.residents.evidence.set(store);
     }
 
     /// Spans of frames and deliveries go there. Before [`House::connect`].
@@ -215,6 +221,9 @@ impl House {
         self.wind_up();
         let analyses = while_sinks_take(&self.sinks, || true, || self.residents.clear());
         self.residents.models.lock().shutdown();
+        if let Some(store) = self.residents.evidence.get() {
+            store.clone().close();
+        }
         // The last senders: sinks and feed come to their end.
         self.residents.outputs.lock().take();
         if let Some(thread) = self.feed

@@ -34,6 +34,7 @@ use crate::{
         fence::Fence,
         stage::{Earlier, Start},
     },
+    evidence::EvidenceStore,
     hls::Captions,
     roster::Roster,
     stream::{Analysis, AnalysisOptions, HearingOptions, SightOptions},
@@ -77,6 +78,7 @@ pub(super) struct Residents {
     pub(super) models: Mutex<Models>,
     pub(super) fence: OnceLock<Arc<Fence>>,
     pub(super) tracer: OnceLock<Arc<dyn Tracer>>,
+    pub(super) evidence: OnceLock<EvidenceStore>,
     /// How far streams under a lease have arrived at the far ends.
     pub(super) progress: Progress,
     /// None before the house is connected, and after it has closed.
@@ -97,6 +99,7 @@ impl Residents {
             models: Mutex::new(models),
             fence: OnceLock::new(),
             tracer: OnceLock::new(),
+            evidence: OnceLock::new(),
             progress: Progress::default(),
             outputs: Mutex::default(),
             streams: Mutex::default(),
@@ -208,6 +211,7 @@ impl Residents {
             session: session.clone(),
             earlier: earlier.clone(),
             rules,
+            evidence: self.evidence.get().filter(|store| store.is_enabled()).cloned(),
         })
         .inspect_err(|_| outputs.detach(&info))?;
         let ingest = Stream::spawn(
