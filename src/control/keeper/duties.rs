@@ -66,6 +66,12 @@ impl Duties {
         self.unsettled_at = now;
     }
 
+    /// A stream is on its way to another lease.
+    #[cfg(test)]
+    pub(super) fn is_moving(&self) -> bool {
+        self.moving.is_some()
+    }
+
     /// A text was written anew: it is not idle, or not for long.
     pub(super) fn forget(&mut self, lease: u32, name: &str) {
         if !self.idle_texts.is_empty() {

@@ -58,6 +58,11 @@ impl Keeper {
         self.keep_report(name, report);
     }
 
+    /// What is known of a stream may be known to nobody else.
+    pub(super) fn tell_again(&mut self, name: &str) {
+        self.late.entry(name.to_owned()).or_insert(self.now.mono);
+    }
+
     /// Where a late record is the last of its key, whoever has the stream puts what holds behind it: workers that start later
     /// read, once it is compacted, nothing else.
     fn settle_late(&mut self) {

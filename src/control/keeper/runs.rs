@@ -219,6 +219,10 @@ impl Keeper {
         }
         // What the fence kept back is not published: that is no good order. Nobody else is told, so it is not kept here either.
         if run.is_overtaken || self.is_held() {
+            // What was kept of it, and perhaps never written, is told if the lease is ours by now.
+            if run.told.as_ref().is_some_and(|told| !told.is_written) || run.is_posting {
+                self.tell_again(name);
+            }
             return;
         }
         report.released = true;

@@ -435,6 +435,13 @@ impl World {
         let seed = self.seed;
         self.published_lately.clear();
         self.run(3000);
+        // A stream that is evened out just now is with two.
+        let (mut n_quiet, until) = (0, self.now + 60_000);
+        while n_quiet < 15 && self.now < until {
+            self.run(TICK);
+            let is_moving = self.workers.values().any(|worker| worker.keeper.duties.is_moving());
+            n_quiet = if is_moving { 0 } else { n_quiet + 1 };
+        }
         assert!(self.asked.is_empty(), "seed {seed}: {} wishes are not answered", self.asked.len());
         let attached = self.attached();
         for (name, expected) in &self.expected {
