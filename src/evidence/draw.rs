@@ -114,27 +114,27 @@ impl Picture {
         let inside = |(x, y): (f32, f32)| (x.clamp(0.0, across.max(0.0)), y.clamp(0.0, down.max(0.0)));
         let corners: Vec<_> = corners.iter().copied().map(inside).collect();
         let last = corners.last().copied().filter(|_| is_closed && corners.len() > 2);
-        for (radius, colour) in [(thick.div_ceil(2) + thick.div_ceil(2).max(1), BLACK), (thick.div_ceil(2), colour)] {
+        let reach = thick / 2;
+        for (reach, colour) in [(reach + reach.div_ceil(2), BLACK), (reach, colour)] {
             let mut from = last;
             for to in &corners {
-                self.segment(from.unwrap_or(*to), *to, radius, colour);
+                self.segment(from.unwrap_or(*to), *to, reach, colour);
                 from = Some(*to);
             }
         }
     }
 
-    fn segment(&mut self, from: (f32, f32), to: (f32, f32), radius: u32, colour: [u8; 3]) {
+    fn segment(&mut self, from: (f32, f32), to: (f32, f32), reach: u32, colour: [u8; 3]) {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let n_steps = dx.abs().max(dy.abs()).ceil().max(1.0);
         for step in 0..=n_steps as u32 {
             let part = step as f32 / n_steps;
-            self.dot((from.0 + dx * part) as u32, (from.1 + dy * part) as u32, radius, colour);
+            self.dot((from.0 + dx * part) as u32, (from.1 + dy * part) as u32, reach, colour);
         }
     }
 
-    /// A square of `2 * radius - 1` pixels, as far as it lies in the picture.
-    fn dot(&mut self, x: u32, y: u32, radius: u32, colour: [u8; 3]) {
-        let reach = radius.saturating_sub(1);
+    /// A square of `2 * reach + 1` pixels, as far as it lies in the picture.
+    fn dot(&mut self, x: u32, y: u32, reach: u32, colour: [u8; 3]) {
         for y in y.saturating_sub(reach)..=(y + reach).min(self.height.saturating_sub(1)) {
             let row = 3 * (y as usize * self.width as usize);
             let begin = row + 3 * x.saturating_sub(reach) as usize;

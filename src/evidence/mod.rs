@@ -122,7 +122,7 @@ impl EvidenceStore {
         let named = || format!("{READING} = \"{}\"", config.path.display());
         let folder = Folder::open(&config.path).with_context(named)?;
         let mut found = folder.scan().with_context(named)?;
-        found.sort_by(|a, b| (a.meta.at_ms(), a.meta.revision).cmp(&(b.meta.at_ms(), b.meta.revision)));
+        found.sort_by_key(|alert| (alert.meta.at_ms(), alert.meta.revision));
         let (mut index, news) = (Index::default(), News::new(NEWS));
         for alert in &found {
             index.note(&alert.meta, alert.meta.at_ms());

@@ -204,7 +204,8 @@ fn segments() -> Vec<MediaSegment> {
         source: SourceConfig::default(),
         sampling: Sampling::All,
         video: None,
-        audio: false,
+        // Somebody has to tell the stream's time.
+        audio: true,
         segments: Some(SegmentOptions { target: Duration::from_secs(2) }),
         mode: Mode::Batch,
         start_at: None,
