@@ -19,11 +19,14 @@ import sqlite3
 import sys
 import time
 from collections import Counter
+from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-TOPICS = ("detections", "transcripts", "captions", "status")
+PROGRAM = Path(sys.argv[0]).stem
+TOPICS = ("detections", "transcripts", "captions", "alerts", "status")
 # The records' format, `specversion`: a new minor number adds fields and kinds, a new major one may change their meaning.
 KNOWN_MAJOR = 1
 # Most messages in one transaction, and how long to wait for the first of them.
@@ -61,7 +64,27 @@ def describe(record):
             return f'{"said" if record["final"] else "says"} "{record["text"]}"'
         case "caption":
             return f'{"showed" if record["final"] else "shows"} "{" / ".join(record["lines"])}"'
+        case "alert":  # Records of one life: each replaces the one before it, until it is closed. See alerts.py.
+            line = f"{record['severity']} {record['rule']} {record['state']}{lasted(record)}: {record['summary']}"
+            return line + (f" - {record['closed_because']}" if record["closed_because"] else "")
     return None
+
+
+def lasted(record):
+    """How long an alert lasted, or has lasted until this record. Nothing where nobody knows."""
+    if record["state"] == "opened":
+        return ""
+    is_over = record["state"] == "closed"
+    since, until = record["since_ms"], record["until_ms" if is_over else "pts_ms"]
+    if since is not None and until is not None:  # in this session, by the stream's own time
+        secs = (until - since) / 1000
+    else:  # it began in an earlier session
+        since, until = record["since"], record["until" if is_over else "captured_at"]
+        if since is None or until is None:
+            return ""
+        since, until = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (since, until))
+        secs = (until - since).total_seconds()
+    return f" after {secs:.1f} s"
 
 
 class Item(NamedTuple):
@@ -203,7 +226,7 @@ def read_properties(path):
     return properties
 
 
-def connect(options):
+def connect(options, topics):
     """A consumer that has reached the cluster."""
     try:
         consumer = Consumer({
@@ -216,7 +239,7 @@ def connect(options):
             "error_cb": lambda error: complain(f"kafka: {error.str()}"),
             "log_level": 2,  # the same would be said once more
         })
-        consumer.subscribe([f"{options.prefix}.{topic}" for topic in TOPICS])
+        consumer.subscribe([f"{options.prefix}.{topic}" for topic in topics])
     except KafkaException as error:
         raise Failed(f"kafka: {error.args[0].str()}") from error
     try:
@@ -229,41 +252,47 @@ def connect(options):
 
 
 def complain(text):
-    print(f"consume: {text}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
 
-def arguments():
+def arguments(description, group, state):
     parser = argparse.ArgumentParser(
-        description="Read eyewitness's records from Kafka: each one once, from where the last run stopped.",
+        description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     option = parser.add_argument
     option("--brokers", default="localhost:9092", help="addresses, separated by commas")
     option("--prefix", default="eyewitness", help="beginning of the topics' names")
-    option("--group", default="eyewitness-example", help="consumer group")
-    option("--state", default="consume.sqlite", metavar="FILE", help="results and handled ids")
+    option("--group", default=group, help="consumer group")
+    option("--state", default=state, metavar="FILE", help="what is known, an SQLite file")
     option("--properties", metavar="FILE", help="librdkafka properties for TLS and SASL, `name = value` a line")
     option("--until-idle", type=float, metavar="SECS", help="end after so long without a record")
     option("--json", action="store_true", help="print records as JSON Lines")
     return parser.parse_args()
 
 
-def main():
-    options = arguments()
+def main(
+    topics=TOPICS,
+    store=Results,
+    description="Read eyewitness's records from Kafka: each one once, from where the last run stopped.",
+    group="eyewitness-example",
+    state="consume.sqlite",
+):
+    options = arguments(description, group, state)
     stopping = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopping.append(number))
     try:
-        results = Results(options.state)
-        consumer = connect(options)
+        results = store(options.state)
+        consumer = connect(options, topics)
         try:
             follow(consumer, results, options, stopping)
         finally:
             consumer.close()  # leaves the group, so that others take over at once
     except (Failed, OSError) as failure:
-        sys.exit(f"consume: {failure}")
+        sys.exit(f"{PROGRAM}: {failure}")
     except sqlite3.Error as failure:
-        sys.exit(f"consume: {options.state}: {failure}")
+        sys.exit(f"{PROGRAM}: {options.state}: {failure}")
 
 
 if __name__ == "__main__":

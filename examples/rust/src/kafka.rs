@@ -11,8 +11,6 @@ use rdkafka::{
 
 use crate::complain;
 
-const TOPICS: [&str; 4] = ["detections", "transcripts", "captions", "status"];
-
 pub(crate) type Consumer = BaseConsumer<Teller>;
 
 /// One message.
@@ -45,7 +43,12 @@ impl ConsumerContext for Teller {}
 ///
 /// # Errors
 /// When the properties are wrong, or no broker lets us in within 10 seconds.
-pub(crate) fn connect(brokers: &str, group: &str, prefix: &str, properties: Option<&Path>) -> anyhow::Result<Consumer> {
+pub(crate) fn connect(
+    brokers: &str,
+    group: &str,
+    topics: &[String],
+    properties: Option<&Path>,
+) -> anyhow::Result<Consumer> {
     let mut config = ClientConfig::new();
     config
         .set("auto.offset.reset", "earliest") // a new group reads what the topics still hold
@@ -58,8 +61,7 @@ pub(crate) fn connect(brokers: &str, group: &str, prefix: &str, properties: Opti
     }
     config.set("bootstrap.servers", brokers).set("group.id", group).set("enable.auto.commit", "false"); // we say ourselves what is done
     let consumer: Consumer = config.create_with_context(Teller)?;
-    let topics = TOPICS.map(|topic| format!("{prefix}.{topic}"));
-    consumer.subscribe(&topics.each_ref().map(String::as_str))?;
+    consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
     if let Err(error) = consumer.fetch_metadata(None, Duration::from_secs(10)) {
         for _ in 0..5 {
             consumer.poll(Duration::from_millis(100)); // lets the teller say why

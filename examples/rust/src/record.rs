@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::bail;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{complain, kafka::Message};
@@ -10,18 +11,21 @@ use crate::{complain, kafka::Message};
 /// The records' format, `specversion`: a new minor number adds fields and kinds, a new major one may change their meaning.
 const KNOWN_MAJOR: &str = "1";
 /// The kinds of records that [`describe`] knows. Later versions of eyewitness add some.
-const KINDS: [&str; 5] = ["detections", "status", "gap", "transcript", "caption"];
+const KINDS: [&str; 6] = ["detections", "status", "gap", "transcript", "caption", "alert"];
 
 /// A record that this program can handle.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Item {
-    pub(crate) topic: String,
-    pub(crate) stream: String,
-    pub(crate) id: String,
+pub struct Item {
+    /// The topic.
+    pub topic: String,
+    /// The stream.
+    pub stream: String,
+    /// Its id.
+    pub id: String,
     /// In words.
-    pub(crate) line: String,
+    pub line: String,
     /// As it came.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// A message as an item. None when there is nothing to handle in it.
@@ -92,8 +96,37 @@ fn describe(record: &Value) -> Option<String> {
             let lines: Option<Vec<&str>> = record["lines"].as_array()?.iter().map(Value::as_str).collect();
             format!("{verb} \"{}\"", lines?.join(" / "))
         }
+        // Records of one life: each replaces the one before it, until it is closed. See alerts.rs.
+        "alert" => {
+            let word = |key: &str| record[key].as_str();
+            let mut line = format!("{} {} {}", word("severity")?, word("rule")?, word("state")?);
+            if let Some(secs) = lasted(record) {
+                write!(line, " after {secs:.1} s").ok()?;
+            }
+            write!(line, ": {}", word("summary")?).ok()?;
+            if let Some(because) = word("closed_because") {
+                write!(line, " - {because}").ok()?;
+            }
+            line
+        }
         _ => return None,
     })
+}
+
+/// How many seconds an alert lasted, or has lasted until this record. None at its opening, and where nobody knows.
+fn lasted(record: &Value) -> Option<f64> {
+    let (until_ms, until) = match record["state"].as_str()? {
+        "opened" => return None,
+        "closed" => ("until_ms", "until"),
+        _ => ("pts_ms", "captured_at"),
+    };
+    // In this session, by the stream's own time.
+    if let (Some(since), Some(until)) = (record["since_ms"].as_f64(), record[until_ms].as_f64()) {
+        return Some((until - since) / 1000.0);
+    }
+    // It began in an earlier session.
+    let time = |key: &str| record[key].as_str()?.parse::<Timestamp>().ok();
+    Some(time(until)?.duration_since(time("since")?).as_secs_f64())
 }
 
 /// `sees 2 person, 1 dog`, in the order of first appearance.
@@ -142,7 +175,29 @@ mod tests {
         );
         check(r#""type":"transcript","final":false,"text":"and so""#, Some("cam 1.500 says \"and so\""));
         check(r#""type":"caption","final":true,"lines":["and","so"]"#, Some("cam 1.500 showed \"and / so\""));
+        let alert = r#""type":"alert","rule":"yard","severity":"info","summary":"person there""#;
+        let alert = |rest: &str| format!("{alert},{rest}");
+        check(
+            &alert(r#""state":"opened","since_ms":1000,"until_ms":null,"closed_because":null"#),
+            Some("cam 1.500 info yard opened: person there"),
+        );
+        check(
+            &alert(r#""state":"updated","since_ms":250,"until_ms":null,"closed_because":null"#),
+            Some("cam 1.500 info yard updated after 1.2 s: person there"),
+        );
+        check(
+            &alert(
+                r#""state":"closed","since_ms":null,"until_ms":1000,"since":"2026-09-21T14:13:32.123Z",
+                "until":"2026-09-21T14:14:33.000Z","closed_because":"not seen for 5 s""#,
+            ),
+            Some("cam 1.500 info yard closed after 60.9 s: person there - not seen for 5 s"),
+        );
+        check(
+            &alert(r#""state":"closed","since_ms":null,"until_ms":1000,"closed_because":"gone","since":null"#),
+            Some("cam 1.500 info yard closed: person there - gone"),
+        );
         // A kind of a later version, and a known one that lacks what it should have.
+        check(r#""type":"of_tomorrow","state":"opened""#, None);
         check(r#""type":"alert","state":"opened""#, None);
         check(r#""type":"caption","final":true"#, None);
         check(r#""state":"opened""#, None);

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::record::Item;
+use crate::{Store, record::Item};
 
 /// How long ids are remembered: at least as long as the topics keep records (Kafka's default is 7 days), because
 /// whatever a topic still holds may be read again.
@@ -18,23 +18,21 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS handled (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS results (number INTEGER PRIMARY KEY, topic TEXT, stream TEXT, id TEXT, line TEXT);";
 
-pub(crate) struct Results {
+/// The results. Several processes of a group may share the file on one machine. On several machines they need a database
+/// that all of them reach: a record that comes twice may come to another member of the group the second time.
+pub struct Results {
     db: Connection,
 }
 
-impl Results {
-    /// Opens the file, or makes it. Several processes of a group may share it on one machine. On several machines they
-    /// need a database that all of them reach: a record that comes twice may come to another member of the group the
-    /// second time.
-    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+impl Store for Results {
+    fn open(path: &Path) -> rusqlite::Result<Self> {
         let db = Connection::open(path)?;
         db.busy_timeout(Duration::from_secs(30))?;
         db.execute_batch(TABLES)?;
         Ok(Self { db })
     }
 
-    /// Handles those items that are new, all or none of them, and returns them.
-    pub(crate) fn add(&mut self, items: Vec<Item>) -> rusqlite::Result<Vec<Item>> {
+    fn add(&mut self, items: Vec<Item>) -> rusqlite::Result<Vec<Item>> {
         // Takes everything back when it is dropped without a commit.
         let all = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut new = Vec::with_capacity(items.len());
