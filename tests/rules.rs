@@ -139,7 +139,7 @@ const PHRASES: &str = r#"
 [rules.said]
 when = { type = "said", phrases = ["ask not what your country"] }
 [rules.said-nearly]
-when = { type = "said", phrases = ["ask what you can do for your countrymen"], matching = "fuzzy" }
+when = { type = "said", phrases = ["ask what you can do for your county"], matching = "fuzzy" }
 [rules.term]
 when = { type = "said", terms = { people = ["fellow Americans", "mr john dashwood"] } }
 [rules.negated-is-left]
