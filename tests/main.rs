@@ -20,6 +20,7 @@ mod kafka;
 mod network;
 mod replay;
 mod rtsp;
+mod rules;
 mod speech;
 mod spool;
 mod traces;

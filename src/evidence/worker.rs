@@ -12,7 +12,7 @@ use std::{
 use base::{
     event::{AlertState, Body, Event},
     queue::{Received, Receiver},
-    time::Pts,
+    time::{Pts, Timestamp},
 };
 use bytes::Bytes;
 
@@ -33,6 +33,8 @@ pub(super) const MOST_CLIPS: usize = 64;
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How often it looks for what is too old.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Records that come faster than one a millisecond are stamped ahead of the clock, by so much at most.
+const MOST_AHEAD_MS: i64 = 5000;
 /// Streams that were said to have no clips; then they are said anew.
 const MOST_TOLD: usize = 1000;
 
@@ -51,6 +53,8 @@ pub(super) struct Worker {
     closeups: VecDeque<(String, Closeup)>,
     /// Names of streams of which it was said that they have no clips.
     told: HashSet<String>,
+    /// Of the last record.
+    stamped_ms: i64,
     look_at: Duration,
     sweep_at: Duration,
     /// Writing goes wrong, and that has been said.
@@ -65,6 +69,7 @@ impl Worker {
             gatherings,
             closeups: VecDeque::new(),
             told: HashSet::new(),
+            stamped_ms: 0,
             look_at: Duration::ZERO,
             sweep_at: Duration::ZERO,
             is_troubled: false,
@@ -116,14 +121,25 @@ impl Worker {
         self.gatherings.iter().any(|gathering| gathering.is_due(now))
     }
 
+    /// Now, in whole milliseconds, and no two of them the same: records are put in order by it, also after a restart.
+    fn stamp(&mut self) -> Timestamp {
+        let now = self.shared.clock.wall();
+        let wall_ms = now.as_millisecond();
+        let next_ms = self.stamped_ms.saturating_add(1);
+        // A clock that was set back is followed.
+        let at_ms = if next_ms > wall_ms && next_ms - wall_ms < MOST_AHEAD_MS { next_ms } else { wall_ms };
+        self.stamped_ms = at_ms;
+        Timestamp::from_millisecond(at_ms).unwrap_or(now)
+    }
+
     fn take(&mut self, taken: Taken) {
         let Taken { event, still, tap } = taken;
         let Body::Alert(alert) = &event.body else { return };
         let shared = Arc::clone(&self.shared);
-        let wall = shared.clock.wall();
-        let json = sinks::wire::encode(&event, Some(wall));
+        let at = self.stamp();
+        let json = sinks::wire::encode(&event, Some(at));
         let Some(meta) = Meta::parse(&json) else { return };
-        if !shared.index.lock().note(&meta, wall.as_millisecond()) {
+        if !shared.index.lock().note(&meta, at.as_millisecond()) {
             return;
         }
         let id = alert.alert.as_str();

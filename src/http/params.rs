@@ -131,8 +131,8 @@ mod tests {
             }
         };
         check("captions", Ok(&[Kind::Caption]));
-        check("captions, transcripts,gaps,status", Ok(&Kind::ALL));
+        check("captions, transcripts,gaps,status,alerts", Ok(&Kind::ALL));
         check("caption", Err("did you mean `captions`"));
-        check("detections", Err("known: captions, transcripts, status, gaps"));
+        check("detections", Err("known: captions, transcripts, status, gaps, alerts"));
     }
 }
