@@ -17,7 +17,8 @@ use crate::{
     harness::{CLIP, Process, Scene, assert_valid, python, wait_for},
 };
 
-const TOPICS: [&str; 4] = ["detections", "transcripts", "captions", "status"];
+const TOPICS: [&str; 5] = ["detections", "transcripts", "captions", "alerts", "status"];
+const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/demo/rules.toml");
 const STREAMS: [&str; 3] = ["cam-a", "cam-b", "cam-c"];
 /// A sender that was killed sends again what it has not ticked off: here the last so many, every now and then.
 const AGAIN: usize = 25;
@@ -39,6 +40,77 @@ fn each_record_counts_once_whenever_a_consumer_is_killed() {
     });
     let [python, rust]: [BTreeMap<String, [String; 2]>; 2] = results;
     assert_eq!(python, rust, "both say the same of the same records");
+}
+
+#[test]
+fn followers_of_alerts_know_the_newest_record_of_each() {
+    let broker = Broker::start();
+    let scene = Scene::new();
+    // `alert epoch revision state`: in the order of coming, and what is to be told of them.
+    let traffic = [
+        "a 1 0 opened",
+        "b 1 0 opened",
+        "a 1 0 opened",
+        "a 1 2 updated",
+        "a 1 1 updated",
+        "b 1 1 closed",
+        "b 1 1 closed",
+        // Another worker has the stream now: it counts on from what it was told, and what comes late is no news.
+        "a 2 1 updated",
+        "a 1 3 closed",
+        "b 2 1 updated",
+        "b 2 2 closed",
+    ];
+    let expected = ["a 1 0", "b 1 0", "a 1 2", "b 1 1", "a 2 1", "b 2 1", "b 2 2"];
+    let template = records(&scene).into_iter().find(|sent| sent.topic == "alerts").unwrap();
+    let sent = traffic.map(|text| {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let [alert, epoch, revision, state] = parts[..] else { panic!("{text}") };
+        let mut record: Value = serde_json::from_str(&template.payload).unwrap();
+        record["id"] = format!("{alert}-{revision}").into();
+        (record["alert"], record["state"]) = (alert.into(), state.into());
+        record["epoch"] = epoch.parse::<u64>().unwrap().into();
+        record["revision"] = revision.parse::<u64>().unwrap().into();
+        if state == "closed" {
+            record["until_ms"] = record["pts_ms"].clone();
+            record["closed_because"] = "it is over".into();
+        }
+        Sent { payload: record.to_string(), ..template.clone() }
+    });
+    let told = LANGUAGES.map(|language| {
+        for topic in TOPICS {
+            broker.create_topic(&format!("{}.{topic}", language.name), 3, &[]);
+        }
+        let mut feed = Feed::start(&broker, language.name);
+        sent.iter().for_each(|sent| feed.send(sent));
+        feed.end();
+        let follow = |group: &str, more: &[&str]| {
+            let mut command = (language.follower)();
+            let (group, state) = (format!("{}-{group}", language.name), format!("{}-alerts.sqlite", language.name));
+            command.current_dir(scene.path(".")).args(["--brokers", &broker.address(), "--prefix", language.name]);
+            command.args(["--group", &group, "--state", &state, "--until-idle", "2"]).args(more);
+            let output = command.output().unwrap();
+            let problems = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{}: {problems}", language.name);
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let told = follow("first", &[]);
+        // The same group has nothing more to read; another one reads all of it again, and knows it.
+        assert_eq!((follow("first", &[]), follow("again", &[])), (String::new(), String::new()), "{}", language.name);
+        std::fs::remove_file(scene.path(&format!("{}-alerts.sqlite", language.name))).unwrap();
+        let records = follow("fresh", &["--json"]);
+        let got: Vec<String> = records
+            .lines()
+            .map(|line| {
+                let record: Value = serde_json::from_str(line).unwrap();
+                format!("{} {} {}", record["alert"].as_str().unwrap(), record["epoch"], record["revision"])
+            })
+            .collect();
+        assert_eq!(got, expected, "{}", language.name);
+        told
+    });
+    assert_eq!(told[0], told[1], "both say the same of the same alerts");
+    assert_eq!(told[0].lines().count(), expected.len(), "{}", told[0]);
 }
 
 #[test]
@@ -76,23 +148,28 @@ struct Sent {
 struct Language {
     name: &'static str,
     command: fn() -> Command,
+    /// Of alerts.
+    follower: fn() -> Command,
 }
 
 const LANGUAGES: [Language; 2] = [
+    Language { name: "python", command: || script("consume.py"), follower: || script("alerts.py") },
     Language {
-        name: "python",
-        command: || {
-            let mut command = Command::new(python());
-            command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/consume.py"));
-            command
-        },
+        name: "rust",
+        command: || Command::new(built("eyewitness-example-consumer")),
+        follower: || Command::new(built("eyewitness-example-alerts")),
     },
-    Language { name: "rust", command: || Command::new(rust_consumer()) },
 ];
 
+fn script(name: &str) -> Command {
+    let mut command = Command::new(python());
+    command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python").join(name));
+    command
+}
+
 /// Built with everything else, because its package has an integration test of its own.
-fn rust_consumer() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_eyewitness")).with_file_name("eyewitness-example-consumer");
+fn built(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_eyewitness")).with_file_name(name);
     assert!(path.exists(), "{} is missing: run `cargo build -p eyewitness-example-consumer`", path.display());
     path
 }
@@ -100,7 +177,8 @@ fn rust_consumer() -> PathBuf {
 /// What eyewitness makes of the bundled clip, seen and heard by three streams at once.
 fn records(scene: &Scene) -> Vec<Sent> {
     let arguments = ["replay", CLIP, "--detect", "ssdlite-mbv2", "--sample", "every=8", "--partials"];
-    scene.run(&[&arguments[..], &["--transcribe", "whisper-tiny.en", "--out", "records.jsonl"]].concat()).expect(0);
+    let more = ["--transcribe", "whisper-tiny.en", "--rules", RULES, "--out", "records.jsonl"];
+    scene.run(&[&arguments[..], &more].concat()).expect(0);
     let mut made = scene.records("records.jsonl");
     // The clip has no outage.
     let mut gap = made[0].clone();
@@ -128,6 +206,7 @@ fn records(scene: &Scene) -> Vec<Sent> {
             "detections" => "detections",
             "transcript" => "transcripts",
             "caption" => "captions",
+            "alert" => "alerts",
             _ => "status",
         };
         let id = record["id"].as_str().unwrap().to_owned();
