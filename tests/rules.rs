@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::harness::{CLIP, CameraProcess, Done, Scene, assert_valid, of_type, wait_for};
 
-/// Who crosses which upright line of the bundled clip, to the right or to the left, in which of its 400 frames, counted from
-/// 1. From the ground truth of PETS09-S2L1 (see media/README.md): the middle of a box's lower edge passes from more than a
+/// Who crosses which upright line of the bundled clip, to the right or to the left, in which of its 400 frames; the first is
+/// number one. From the ground truth of PETS09-S2L1 (see media/README.md): the middle of a box's lower edge passes from more than a
 /// hundredth of the picture on one side to more than that on the other.
 const CROSSINGS: [(&str, &[(u64, char)]); 3] = [
     (
@@ -264,7 +264,7 @@ fn an_alert_outlives_a_kill_and_keeps_its_evidence() {
     });
     let is_over = |r: &&&Value| r["rule"] == "crossing" && r["state"] == "closed";
     let crossings: Vec<&Value> = of_type(&crossing, "alert");
-    let id = crossings.iter().filter(is_over).next_back().unwrap()["alert"].as_str().unwrap();
+    let id = crossings.iter().rfind(is_over).unwrap()["alert"].as_str().unwrap();
     let folder = scene.path("alerts").join(id);
     let clip = wait_for("its clip", || Some(folder.join("clip.mp4")).filter(|clip| clip.is_file()));
     let picture = std::fs::read(folder.join("snapshot.jpg")).unwrap();

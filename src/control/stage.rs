@@ -22,6 +22,9 @@ pub trait Stage: Send {
     /// Lets a stream go: what it has in hand is analysed and published, then it is gone. Returns at once.
     fn stop(&mut self, name: &StreamName);
 
+    /// A stream that is stopped next is detached: nobody goes on with what is open of it.
+    fn detached(&mut self, _name: &StreamName) {}
+
     /// The run before this one goes on while this one connects (a stream that is handed over) and has come further: what
     /// a stream that has not played yet is to go on from. One that has played is not concerned.
     fn earlier(&mut self, _name: &StreamName, _earlier: Earlier) {}

@@ -11,7 +11,10 @@ pub mod order;
 mod pace;
 mod sight;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use base::{
     event::{Body, Event, Gap, Status, StreamState},
@@ -120,6 +123,7 @@ pub struct Analysis {
     gate: Option<Arc<Gate>>,
     pace: Mutex<Pace>,
     clock: Arc<dyn Clock>,
+    is_detached: AtomicBool,
     /// What the results have added up to.
     pub findings: Arc<Findings>,
 }
@@ -222,6 +226,7 @@ impl Analysis {
             gate,
             pace: Mutex::default(),
             clock: options.clock,
+            is_detached: AtomicBool::new(false),
             findings,
         }))
     }
@@ -308,6 +313,11 @@ impl Analysis {
         }
     }
 
+    /// Nobody goes on with it: at its close, what is open is over.
+    pub fn detached(&self) {
+        self.is_detached.store(true, Relaxed);
+    }
+
     /// After ingest has been joined: infers what is pending, publishes the end, lets go of the model and the sinks.
     pub fn close(&self) {
         self.tell_held_back();
@@ -315,6 +325,10 @@ impl Analysis {
         self.lane.lock().take();
         self.ear.lock().take();
         self.hearing.lock().take();
+        if self.is_detached.load(Relaxed) {
+            let outlet = self.outlet.lock().clone();
+            outlet.close_alerts("the stream was detached");
+        }
         if self.outcome() == Outcome::Open {
             self.status(StreamState::Stopped, None, None);
         }
@@ -510,6 +524,8 @@ mod tests {
             clock: clock.clone(),
             session: None,
             earlier: None,
+            rules: Vec::new(),
+            evidence: None,
         })
         .expect("starts");
         let session = SessionId::derived([b"s".as_slice()]);

@@ -103,6 +103,14 @@ impl Outlet {
         }
     }
 
+    /// What is open is over.
+    pub fn close_alerts(&self, because: &str) {
+        if let Some(ruling) = &self.rules {
+            let alerts = ruling.rules.lock().finish(because);
+            alerts.into_iter().for_each(|alert| self.give_alert(ruling, alert));
+        }
+    }
+
     /// An alert goes out with the places of its evidence.
     fn give_alert(&self, ruling: &Ruling, mut event: Event) {
         if let (Some(store), Body::Alert(alert)) = (&ruling.evidence, &mut event.body) {

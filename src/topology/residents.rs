@@ -277,6 +277,13 @@ impl Residents {
         }
     }
 
+    /// A stream that is told to go next is detached.
+    pub(super) fn detached(&self, name: &StreamName) {
+        if let Some(Resident { phase: Phase::Running(attached), .. }) = self.streams.lock().get(name) {
+            attached.analysis.detached();
+        }
+    }
+
     /// Tells a stream to go; returns at once.
     pub(super) fn stop(self: &Arc<Self>, name: &StreamName) {
         let mut streams = self.streams.lock();

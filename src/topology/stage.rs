@@ -15,6 +15,10 @@ impl Stage for HouseStage {
         self.0.start(start).map_err(|error| base::redact::scrub_urls(&format!("{error:#}")))
     }
 
+    fn detached(&mut self, name: &StreamName) {
+        self.0.detached(name);
+    }
+
     fn stop(&mut self, name: &StreamName) {
         self.0.stop(name);
     }

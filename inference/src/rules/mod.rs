@@ -22,6 +22,8 @@ mod leaf;
 mod life;
 mod phrase;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod samples;
 pub mod schedule;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
 const YARD: &str = "[[0.5, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 1.0]]";
 
 /// A rule as it stands in a file, with the settings that tests do not care about.
-fn rule(when: &str) -> Settings {
+pub(super) fn rule(when: &str) -> Settings {
     let when: toml::Table = toml::from_str(&format!("when = {when}")).expect(when);
     Settings {
         when: when["when"].clone().try_into().expect("a condition"),
@@ -61,7 +61,7 @@ fn told(settings: Settings, events: &[Event]) -> (Vec<String>, Vec<String>) {
     (alerts.iter().map(line).collect(), rules.near_misses().into_iter().map(|near| near.why).collect())
 }
 
-fn alert(event: &Event) -> &base::event::Alert {
+pub(super) fn alert(event: &Event) -> &base::event::Alert {
     match &event.body {
         Body::Alert(alert) => alert,
         other => panic!("no alert: {other:?}"),

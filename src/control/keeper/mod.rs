@@ -138,6 +138,8 @@ pub enum Action {
         /// What.
         earlier: Earlier,
     },
+    /// A stream that is let go next is detached.
+    Detached(StreamName),
     /// Let a stream go.
     Stop(StreamName),
     /// Give back all leases.

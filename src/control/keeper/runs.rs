@@ -249,7 +249,16 @@ impl Keeper {
             match run.phase {
                 Phase::Running { .. } => {
                     run.phase = Phase::Stopping;
-                    self.out.push(Action::Stop(run.name.clone()));
+                    let (name, born) = (run.name.clone(), run.born);
+                    // Of one that lies between two leases, somebody goes on with it.
+                    let is_detached = match (self.book.place(name.as_str()), self.book.entry(name.as_str())) {
+                        (Some((_, stored)), _) => stored.born != born,
+                        (None, entry) => entry.is_none(),
+                    };
+                    if is_detached && !self.fixed.contains_key(name.as_str()) {
+                        self.out.push(Action::Detached(name.clone()));
+                    }
+                    self.out.push(Action::Stop(name));
                 }
                 Phase::Stopping => {}
                 Phase::Over { .. } => self.gone(&name),

@@ -404,6 +404,7 @@ impl World {
                     }
                 }
                 Action::Earlier { name, earlier } => worker.stage.earlier(name.as_str(), earlier),
+                Action::Detached(name) => worker.stage.detached(name.as_str()),
                 Action::Stop(name) => worker.stage.stop(self.now, name.as_str(), &mut self.random),
                 Action::Leave => worker.client.leave(self.now, &mut self.store, &mut self.random),
                 Action::Hold(held) => worker.is_held = held,

@@ -72,6 +72,11 @@ impl PretendedStage {
         Ok(())
     }
 
+    /// What is not there can be nobody's any more.
+    pub(super) fn detached(&self, name: &str) {
+        assert!(self.streams.contains_key(name), "{name} is detached, and was never started");
+    }
+
     pub(super) fn stop(&mut self, now: Millis, name: &str, random: &mut Random) {
         let stream = self.streams.get_mut(name).expect("only what was started is stopped");
         assert!(stream.gone_at.is_none(), "{name} is stopped twice");
