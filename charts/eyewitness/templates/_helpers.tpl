@@ -115,6 +115,8 @@ app.kubernetes.io/component: worker
 {{- $_ := set $made "cluster" $cluster -}}
 {{- $_ := set $made "attachments" (dict "folder" "/etc/eyewitness/attachments" "secrets_folder" "/etc/eyewitness/secrets") -}}
 {{- end -}}
+{{- /* On the volume of the spool, which it must not fill. */ -}}
+{{- $_ := set $made "evidence" (dict "path" "/var/lib/eyewitness/alerts" "keep_bytes" 1073741824) -}}
 {{- if $values.gpu.enabled }}{{- $_ := set $made "inference" (dict "providers" $values.gpu.providers) }}{{- end -}}
 {{- $all := mergeOverwrite $made (deepCopy $values.config) -}}
 # Made by the chart from its values; a change restarts the workers, one after the other.
