@@ -359,7 +359,8 @@ pub struct AlertTime {
 pub struct Alert {
     /// `<session>-alert-<rule>-<number>`, of the session in which it was opened: the same in all records of its life.
     pub alert: String,
-    /// Counts the records of its life, from 0. The event's id is `<alert>-<revision>`.
+    /// Grows with every record of its life, from 0: by one, but whoever goes on with an alert of another run jumps to the next
+    /// thousand. The event's id is `<alert>-<revision>`.
     pub revision: u32,
     /// How far it has come.
     pub state: AlertState,

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -20,7 +20,7 @@ use sinks::file::{Existing, FileConfig};
 use super::{EXIT_FAILED, EXIT_UNDELIVERED, begin, say, say_err};
 use crate::{
     config::{self, CheckedStream, ProfileConfig},
-    evidence::{EvidenceConfig, EvidenceStore},
+    evidence::{AlertFilter, EvidenceConfig, EvidenceStore},
     front::{Front, GOODBYE},
     hls::HlsConfig,
     http::{HttpConfig, control::Control},
@@ -92,10 +92,12 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let (grace, onlookers) = (Duration::from_secs(10), Some(front.onlookers()));
     let mut house = House::new(ModelSettings::default(), Arc::clone(&clock));
     house.prepare(&stream.profile)?;
+    let kept_in = EvidenceConfig::default().path;
     let evidence = EvidenceStore::open(EvidenceConfig::default(), front.players(), Arc::clone(&clock))?;
     house.keep_evidence(evidence.clone());
     house.connect(&sinks, &running, onlookers, grace)?;
-    let server = front.open(&house, std::iter::once(&stream.profile), Control::default(), Some(evidence), &clock)?;
+    let server =
+        front.open(&house, std::iter::once(&stream.profile), Control::default(), Some(evidence.clone()), &clock)?;
     say(&format!("A real RTSP camera plays the bundled clip at {}", stream.url));
     say(&format!("Attached as `{}`: {} looks at every frame, {} listens.", stream.name, args.detect, args.transcribe));
     say(&format!("Picture and captions, live: http://{}/", server.local_addr()));
@@ -112,6 +114,9 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let counts = analysis.findings.counts();
     say(&format!("\n{}", summary::render(&analyses, &outcomes)));
     say(&format!("Every record is in {}; docs/guide/events.md explains them.", args.out.display()));
+    if let Some(picture) = last_picture(&evidence, &kept_in) {
+        say(&format!("Of every alert a picture and a clip are kept, such as {}", picture.display()));
+    }
     if let Outcome::Failed(detail) = analysis.outcome() {
         anyhow::bail!("{detail}");
     }
@@ -128,6 +133,13 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     }
     say("Next: write your own cameras into eyewitness.toml (docs/guide/getting-started.md) and `eyewitness run`.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The picture of the newest alert.
+fn last_picture(store: &EvidenceStore, folder: &Path) -> Option<PathBuf> {
+    let newest = store.newest(&AlertFilter::default(), 1);
+    let record: serde_json::Value = serde_json::from_str(newest.first()?).ok()?;
+    Some(folder.join(record["alert"].as_str()?).join("snapshot.jpg")).filter(|picture| picture.is_file())
 }
 
 /// The demo's rules: who crosses the square, and a phrase that is said.

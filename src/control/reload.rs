@@ -95,7 +95,7 @@ impl Reloader {
     fn on_signal(&mut self) {
         match self.reload() {
             Ok(Reloaded { needs_restart }) => {
-                tracing::info!(file = %self.path.display(), "profiles and secrets are read again");
+                tracing::info!(file = %self.path.display(), "profiles, rules and secrets are read again");
                 for table in needs_restart {
                     tracing::warn!(
                         table,
@@ -104,7 +104,9 @@ impl Reloader {
                 }
             }
             Err(problems) => {
-                tracing::error!("the configuration has mistakes; profiles and secrets stay as they were:\n{problems}")
+                tracing::error!(
+                    "the configuration has mistakes; profiles, rules and secrets stay as they were:\n{problems}"
+                )
             }
         }
     }

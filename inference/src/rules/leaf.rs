@@ -192,6 +192,7 @@ impl Leaf {
         match &mut self.kind {
             Kind::InZone { for_ms, margin, inside } => {
                 let zone = zone.as_deref().unwrap_or_default();
+                let mut is_anybody_in = false;
                 for thing in fitting {
                     let point = thing.anchor(wanted.anchor);
                     let who = thing.who.unwrap_or(0);
@@ -200,9 +201,13 @@ impl Leaf {
                         None => geometry::is_inside(zone, point),
                     };
                     if !is_in {
-                        left(inside.remove(&who), at, *for_ms, near);
+                        // Without tracks nobody knows who it is: it is empty when nobody is there.
+                        if thing.who.is_some() {
+                            left(inside.remove(&who), at, *for_ms, near);
+                        }
                         continue;
                     }
+                    is_anybody_in |= thing.who.is_none();
                     let stay = inside.entry(who).or_insert_with(|| Stay {
                         since: at,
                         seen_at: at,
@@ -212,6 +217,9 @@ impl Leaf {
                     if at - stay.since >= *for_ms {
                         found.push(Finding::lasting(key_of(thing), stay.since).of(thing.object));
                     }
+                }
+                if !is_anybody_in && things.iter().any(|thing| thing.who.is_none()) {
+                    left(inside.remove(&0), at, *for_ms, near);
                 }
                 let gone: Vec<u64> =
                     inside.iter().filter(|(_, stay)| at - stay.seen_at > UNSEEN).map(|(who, _)| *who).collect();
@@ -426,7 +434,7 @@ fn key_of(thing: &Thing<'_>) -> Key {
 
 /// It has left a zone; if it was there for too short a time, that is told.
 fn left(stay: Option<Stay>, at: At, for_ms: At, near: &mut Vec<Nearly>) {
-    if let Some(stay) = stay.filter(|stay| for_ms > 0 && at - stay.since < for_ms) {
+    if let Some(stay) = stay.filter(|stay| (1..for_ms).contains(&(at - stay.since))) {
         let (stayed, needed) = (seconds(at - stay.since), seconds(for_ms));
         let why = format!("in the zone for {stayed:.1} s; {needed:.1} s are needed (`for_secs`)");
         near.push(Nearly::new(why, Some(&stay.object)));

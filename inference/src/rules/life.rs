@@ -24,6 +24,8 @@ const MOST_EVIDENCE: usize = 50;
 const WAITS: At = 10_000;
 /// Alerts of one stream that are told to whoever takes it over.
 const MOST_CARRIED: usize = 100;
+/// Whoever goes on with an alert of another run counts on from the next multiple of this.
+const JUMP: u32 = 1000;
 
 /// An alert that was open, or over only just now, when the stream was taken over from another run of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +96,8 @@ impl Book {
         }
         let open = Open {
             alert: carried.alert.clone(),
-            revision: carried.revision,
+            // Whoever had it before may have told more than it reported: no id is given twice.
+            revision: (carried.revision / JUMP + 1) * JUMP - 1,
             since: AlertTime { pts: None, at: carried.since_ms.and_then(timestamp) },
             session: None,
             last: 0,
@@ -104,7 +107,7 @@ impl Book {
             tracks: BTreeSet::new(),
             objects: Vec::new(),
             words: Vec::new(),
-            is_moment: false,
+            is_moment: rule.is_momentary(),
             has_news: false,
         };
         self.orphans.push((open, At::MAX));
@@ -131,9 +134,7 @@ impl Book {
     /// What somebody is to know who takes the stream over now.
     pub(super) fn carried(&self, rule: &Rule, timeline: &Timeline, into: &mut Vec<Carried>) {
         let orphans = self.orphans.iter().map(|(open, _)| open);
-        // What happened at a moment is over, for somebody else.
-        let lasting = self.open.values().chain(orphans).filter(|open| !open.is_moment);
-        into.extend(lasting.take(MOST_CARRIED).map(|open| open.carried(rule, None)));
+        into.extend(self.open.values().chain(orphans).take(MOST_CARRIED).map(|open| open.carried(rule, None)));
         let now = timeline.time(timeline.newest).at;
         let still_cools = |closed: &&Carried| {
             let since = now.zip(closed.until_ms).map(|(now, until_ms)| now.as_millisecond() - until_ms);
@@ -332,7 +333,9 @@ impl Open {
             severity: rule.settings.severity,
             summary: self.summary.clone(),
             since,
-            until: end.map(|(until, _)| timeline.time(until)),
+            until: end
+                .map(|(until, _)| timeline.time(until))
+                .map(|until| AlertTime { at: until.at.max(since.at), ..until }),
             closed_because: end.map(|(_, because)| because.to_owned()),
             evidence,
         };

@@ -129,6 +129,11 @@ impl Rule {
         &self.settings
     }
 
+    /// It finds moments, not what lasts.
+    const fn is_momentary(&self) -> bool {
+        matches!(self.settings.when, Condition::Crosses { .. } | Condition::Said { .. } | Condition::All { .. })
+    }
+
     fn close_after(&self) -> At {
         millis(self.settings.close_after_secs)
     }

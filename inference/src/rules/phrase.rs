@@ -167,6 +167,19 @@ impl Phrases {
             }
         }
         let (distance, n_words) = best?;
+        // It was heard just now, and a word later it is nearly heard.
+        let before: Vec<&str> = memory
+            .said
+            .iter()
+            .rev()
+            .skip(1)
+            .take(phrase.tokens.len())
+            .flat_map(|(of_word, _)| of_word.iter().rev())
+            .map(String::as_str)
+            .collect();
+        if before.iter().rev().copied().eq(phrase.tokens.iter().map(String::as_str)) {
+            return None;
+        }
         let allowed: usize = phrase.tokens.iter().map(|token| may_differ(token)).sum();
         if self.matching == Matching::Fuzzy && distance <= allowed {
             return Some(n_words);
@@ -252,6 +265,9 @@ mod tests {
 
     #[test]
     fn near_misses_are_told() {
+        let (heard, near) =
+            say(&phrases(&["fellow Americans"], Matching::Exact, Negated::Ignored), "my fellow Americans ask");
+        assert_eq!((heard.len(), near), (1, Vec::new()));
         let (heard, near) = say(&phrases(&["fellow"], Matching::Exact, Negated::Ignored), "a yellow car");
         assert_eq!((heard.len(), near), (0, vec!["`yellow` is one letter off `fellow`".to_owned()]));
     }

@@ -19,7 +19,8 @@ pub struct AlertRecord<'a> {
     /// session in which it was opened.
     #[serde(borrow)]
     pub alert: Cow<'a, str>,
-    /// Counts the records of its life, from 0.
+    /// Grows with every record of its life, from 0: by one, but where another worker or process goes on with the alert it jumps
+    /// to the next thousand. Of two records of one alert, the one with the greater revision is newer.
     pub revision: u32,
     /// How far its life has come.
     pub state: State,
