@@ -47,7 +47,10 @@ pub struct Outlet {
 
 /// Rules at work, and what evidence of their alerts is made of.
 struct Ruling {
+    /// Held while alerts go out, which a sink may hold up.
     rules: Mutex<Rules>,
+    /// What is open now. For those who must not wait.
+    open: Mutex<Vec<Carried>>,
     evidence: Option<EvidenceStore>,
     /// Seen last.
     frame: Mutex<Option<Frame>>,
@@ -68,7 +71,8 @@ impl Outlet {
     #[must_use]
     pub fn ruled(mut self, rules: Rules, evidence: Option<EvidenceStore>) -> Self {
         if !rules.is_empty() {
-            self.rules = Some(Arc::new(Ruling { rules: Mutex::new(rules), evidence, frame: Mutex::default() }));
+            let (open, frame) = (Mutex::new(rules.carried()), Mutex::default());
+            self.rules = Some(Arc::new(Ruling { rules: Mutex::new(rules), open, evidence, frame }));
         }
         self
     }
@@ -80,9 +84,9 @@ impl Outlet {
         }
     }
 
-    /// Alerts that are open, or over only just now.
+    /// Alerts that are open, or over only just now. Never waits.
     pub fn open_alerts(&self) -> Vec<Carried> {
-        self.rules.as_ref().map(|ruling| ruling.rules.lock().carried()).unwrap_or_default()
+        self.rules.as_ref().map(|ruling| ruling.open.lock().clone()).unwrap_or_default()
     }
 
     fn send(&self, event: Event) {
@@ -91,7 +95,7 @@ impl Outlet {
         let mut rules = ruling.rules.lock();
         let alerts = rules.observe(&event);
         self.give(event);
-        alerts.into_iter().for_each(|alert| self.give_alert(ruling, alert));
+        self.give_alerts(ruling, &rules, alerts);
     }
 
     /// Sound was listened to up to here.
@@ -99,16 +103,24 @@ impl Outlet {
         if let Some(ruling) = &self.rules {
             let mut rules = ruling.rules.lock();
             let alerts = rules.listened_until(until);
-            alerts.into_iter().for_each(|alert| self.give_alert(ruling, alert));
+            self.give_alerts(ruling, &rules, alerts);
         }
     }
 
     /// What is open is over.
     pub fn close_alerts(&self, because: &str) {
         if let Some(ruling) = &self.rules {
-            let alerts = ruling.rules.lock().finish(because);
-            alerts.into_iter().for_each(|alert| self.give_alert(ruling, alert));
+            let mut rules = ruling.rules.lock();
+            let alerts = rules.finish(because);
+            self.give_alerts(ruling, &rules, alerts);
         }
+    }
+
+    fn give_alerts(&self, ruling: &Ruling, rules: &Rules, alerts: Vec<Event>) {
+        if !alerts.is_empty() {
+            *ruling.open.lock() = rules.carried();
+        }
+        alerts.into_iter().for_each(|alert| self.give_alert(ruling, alert));
     }
 
     /// An alert goes out with the places of its evidence.
