@@ -190,7 +190,7 @@ pub enum Matching {
     /// Word for word.
     #[default]
     Exact,
-    /// A letter may differ in words of 5 to 7 letters, two in longer ones; words may be written together or apart.
+    /// A letter may differ between words of 5 to 7 letters, two between longer ones; words may be written together or apart.
     Fuzzy,
 }
 
