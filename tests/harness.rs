@@ -33,6 +33,12 @@ pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// For tests that want all of the machine: one at a time, or they starve each other's models and deadlines.
+pub(crate) fn whole_machine() -> std::sync::MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// A folder of its own for one test, and the processes it starts in there.
 pub(crate) struct Scene {
     dir: TempDir,

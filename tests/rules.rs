@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::harness::{CLIP, CameraProcess, Done, Scene, assert_valid, of_type, wait_for};
+use crate::harness::{CLIP, CameraProcess, Done, Scene, assert_valid, of_type, wait_for, whole_machine};
 
 /// Who crosses which upright line of the bundled clip, to the right or to the left, in which of its 400 frames; the first is
 /// number one. From the ground truth of PETS09-S2L1 (see media/README.md): the middle of a box's lower edge passes from more than a
@@ -95,6 +95,7 @@ fn assert_lives(records: &[Value]) {
 
 #[test]
 fn lines_are_crossed_by_those_who_cross_them() {
+    let _machine = whole_machine();
     let scene = Scene::new();
     let mut rules = String::new();
     for (x, _) in CROSSINGS {
@@ -154,6 +155,7 @@ when = { type = "said", phrases = ["you can too", "lesser", "mulch"], matching =
 
 #[test]
 fn phrases_are_heard_and_what_sounds_like_them_is_not() {
+    let _machine = whole_machine();
     let scene = Scene::new();
     scene.file("rules.toml", PHRASES);
     let listen = ["--transcribe", "whisper-tiny.en"];
@@ -170,6 +172,7 @@ fn phrases_are_heard_and_what_sounds_like_them_is_not() {
 
 #[test]
 fn a_recording_and_its_events_give_the_same_alerts_every_time() {
+    let _machine = whole_machine();
     let scene = Scene::new();
     let rules = r#"
 [rules.crosses]
@@ -206,6 +209,7 @@ when = { type = "count", over = 4, for_secs = 1 }
 
 #[test]
 fn near_misses_say_why() {
+    let _machine = whole_machine();
     let scene = Scene::new();
     let rules = r#"
 [rules.wrong-way]
@@ -230,6 +234,7 @@ when = { type = "appeared" }
 
 #[test]
 fn an_alert_outlives_a_kill_and_keeps_its_evidence() {
+    let _machine = whole_machine();
     let scene = Scene::new();
     let camera = CameraProcess::start(&scene, &[], None);
     // There is always somebody in the clip.

@@ -11,7 +11,10 @@ use std::{
 use base::time::SystemClock;
 use serde_json::{Value, json};
 
-use crate::{broker::Broker, harness::Scene};
+use crate::{
+    broker::Broker,
+    harness::{Scene, whole_machine},
+};
 
 /// Longest wait for anything: only ever reached by a failing test.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -21,18 +24,19 @@ pub(super) const FPS: u32 = 1;
 const PICTURE: &str = "test://?width=320&height=240&fps=5&pattern=ball";
 
 /// The broker that the faults share, one after the other: a fleet at a time is as much as two cores carry.
-pub(super) struct Arena(MutexGuard<'static, Option<Broker>>);
+pub(super) struct Arena(MutexGuard<'static, Option<Broker>>, MutexGuard<'static, ()>);
 
 impl Arena {
     pub(super) fn enter() -> Self {
         // Never dropped; the broker's guard ends it with this process.
         static BROKER: Mutex<Option<Broker>> = Mutex::new(None);
+        let machine = whole_machine();
         let mut guard = BROKER.lock().unwrap_or_else(PoisonError::into_inner);
         let broker = guard.get_or_insert_with(Broker::start);
         if !broker.is_running() {
             broker.restart();
         }
-        Self(guard)
+        Self(guard, machine)
     }
 
     pub(super) fn broker(&mut self) -> &mut Broker {
