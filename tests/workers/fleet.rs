@@ -24,23 +24,26 @@ pub(super) const FPS: u32 = 1;
 const PICTURE: &str = "test://?width=320&height=240&fps=5&pattern=ball";
 
 /// The broker that the faults share, one after the other: a fleet at a time is as much as two cores carry.
-pub(super) struct Arena(MutexGuard<'static, Option<Broker>>, MutexGuard<'static, ()>);
+pub(super) struct Arena {
+    broker: MutexGuard<'static, Option<Broker>>,
+    _machine: MutexGuard<'static, ()>,
+}
 
 impl Arena {
     pub(super) fn enter() -> Self {
         // Never dropped; the broker's guard ends it with this process.
         static BROKER: Mutex<Option<Broker>> = Mutex::new(None);
-        let machine = whole_machine();
+        let _machine = whole_machine();
         let mut guard = BROKER.lock().unwrap_or_else(PoisonError::into_inner);
         let broker = guard.get_or_insert_with(Broker::start);
         if !broker.is_running() {
             broker.restart();
         }
-        Self(guard, machine)
+        Self { broker: guard, _machine }
     }
 
     pub(super) fn broker(&mut self) -> &mut Broker {
-        self.0.as_mut().expect("entered")
+        self.broker.as_mut().expect("entered")
     }
 }
 
