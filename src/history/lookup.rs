@@ -46,11 +46,7 @@ impl History {
     ///
     /// # Errors
     /// When nothing is kept at present, the file cannot be read, or it was stopped.
-    pub fn look_up<T>(
-        &self,
-        stop: &Stop,
-        work: impl FnOnce(&Reader) -> Result<T, HistoryError>,
-    ) -> Result<T, Unread> {
+    pub fn look_up<T>(&self, stop: &Stop, work: impl FnOnce(&Reader) -> Result<T, HistoryError>) -> Result<T, Unread> {
         let file = match &*self.0.standing.lock() {
             Standing::Kept { file } => *file,
             Standing::Off(why) => return Err(Unread::Failed(why.clone())),

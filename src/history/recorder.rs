@@ -238,7 +238,9 @@ impl Inner {
             Ok(Opened { store, put_aside }) => {
                 if let Some((aside, cause)) = put_aside {
                     let aside = aside.display();
-                    tracing::error!("the history was damaged ({cause}); it is put aside as {aside}, and a new one begun");
+                    tracing::error!(
+                        "the history was damaged ({cause}); it is put aside as {aside}, and a new one begun"
+                    );
                 }
                 self.counts.note(&store);
                 self.counts.is_troubled.store(false, Relaxed);

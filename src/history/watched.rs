@@ -68,7 +68,13 @@ impl Watched {
     }
 
     /// The sample that ends now, and the next begins; none where there is nothing to tell.
-    pub(super) fn sample(&mut self, stream: &str, figures: Option<&Figures>, now: Duration, now_ms: i64) -> Option<Sample> {
+    pub(super) fn sample(
+        &mut self,
+        stream: &str,
+        figures: Option<&Figures>,
+        now: Duration,
+        now_ms: i64,
+    ) -> Option<Sample> {
         let length = now.saturating_sub(self.since);
         if length < LEAST {
             return None;

@@ -102,10 +102,7 @@ fn span(from_ms: Option<i64>, to_ms: Option<i64>) -> Result<(), Refusal> {
 }
 
 /// What was said.
-pub(super) async fn transcripts(
-    State(service): State<Shared>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
+pub(super) async fn transcripts(State(service): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
     let params = Params::parse_repeated(query.as_deref(), &OF_TRANSCRIPTS, &["stream"])?;
     let format = params.choice("format", &FORMATS)?.and_then(Format::of);
     let (from_ms, to_ms) = (moment(&params, "from")?, moment(&params, "to")?);
@@ -195,7 +192,9 @@ async fn file(service: Shared, mut wanted: Wanted, format: Format, limit: Option
         match writing.step().await {
             Ok((text, is_over)) => Some((Ok(text), (writing, None, is_over))),
             // The answer is cut off, so that nobody takes it for whole.
-            Err(_) => Some((Err(std::io::Error::other("the history cannot be read any further")), (writing, None, true))),
+            Err(_) => {
+                Some((Err(std::io::Error::other("the history cannot be read any further")), (writing, None, true)))
+            }
         }
     });
     let headers = [(header::CONTENT_TYPE, format.media_type().to_owned()), (header::CONTENT_DISPOSITION, name)];

@@ -24,7 +24,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{AppState, HttpConfig, HttpError, Service, guard::Guard, history, openapi, patient::Patient, probe, routes, told};
+use super::{
+    AppState, HttpConfig, HttpError, Service, guard::Guard, history, openapi, patient::Patient, probe, routes, told,
+};
 use crate::evidence::EvidenceStore;
 
 /// A client has so long to send a request's head, also between two requests of one connection.

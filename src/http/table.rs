@@ -89,7 +89,8 @@ const ALERT_FILTERS: [Parameter; 5] = [
     query("limit", "At most so many, up to 1000. Default: 100.", Schema::Number),
 ];
 
-const NO_HISTORY: Answer = Answer { status: 501, description: "This service keeps no history.", content: &[(JSON, ERROR)] };
+const NO_HISTORY: Answer =
+    Answer { status: 501, description: "This service keeps no history.", content: &[(JSON, ERROR)] };
 const UNREAD: Answer = Answer {
     status: 503,
     description: "The history cannot be read now, or it took too long: ask for a shorter time.",
@@ -275,7 +276,11 @@ pub(super) const ROUTES: &[Route] = &[
             query("stream", "Name of the stream; required.", Schema::Text),
             query("from", "Begin (RFC 3339). Default: an hour before `to`.", Schema::Text),
             query("to", "End (RFC 3339). Default: now.", Schema::Text),
-            query("step_secs", "Length of a step, from 10 s; at most 2000 steps. Default: what gives about 360.", Schema::Number),
+            query(
+                "step_secs",
+                "Length of a step, from 10 s; at most 2000 steps. Default: what gives about 360.",
+                Schema::Number,
+            ),
         ],
         ..Route::get(
             "/v1/history/series",

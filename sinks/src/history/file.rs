@@ -168,8 +168,10 @@ pub(super) fn connect(path: &Path) -> Result<Connection, HistoryError> {
         return Err(HistoryError::NotOurs { path: path.to_owned(), problem });
     }
     // NORMAL: no crash of the machine breaks the file; the last moments before a power cut may be missing.
-    db.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304")
-        .map_err(fail())?;
+    db.execute_batch(
+        "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304",
+    )
+    .map_err(fail())?;
     Ok(db)
 }
 

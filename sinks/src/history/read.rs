@@ -252,7 +252,8 @@ impl Reader {
     /// # Errors
     /// When it cannot be read, or was stopped.
     pub fn audits(&self, limit: usize) -> Result<Vec<Audit>, HistoryError> {
-        let sql = "SELECT told_ms, user, role, address, method, route, subject, status FROM audit ORDER BY id DESC LIMIT ?1";
+        let sql =
+            "SELECT told_ms, user, role, address, method, route, subject, status FROM audit ORDER BY id DESC LIMIT ?1";
         let limit = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
         self.rows(sql, vec![limit], |row| {
             Ok(Audit {

@@ -146,9 +146,7 @@ impl Reader {
             states,
             ..Series::default()
         };
-        let keys = |of: fn(&Step) -> Vec<&String>| -> BTreeSet<String> {
-            steps.iter().flat_map(of).cloned().collect()
-        };
+        let keys = |of: fn(&Step) -> Vec<&String>| -> BTreeSet<String> { steps.iter().flat_map(of).cloned().collect() };
         for reason in keys(|step| step.drops.keys().collect()).into_iter().take(MOST_KEYS) {
             series.drops.insert(reason, Vec::with_capacity(steps.len()));
         }

@@ -188,7 +188,9 @@ impl Store {
             }
         }
         // It gives a row for each page, and has to be run to its end.
-        self.db.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})")).map_err(database("tidy up", &self.path))?;
+        self.db
+            .execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))
+            .map_err(database("tidy up", &self.path))?;
         Ok(removed)
     }
 

@@ -84,7 +84,10 @@ fn damage_that_is_met_later_is_told_and_the_file_put_aside() {
     let (aside, _) = put_aside.expect("put aside");
     let names: Vec<_> = fs::read_dir(dir.path()).expect("folder").map(|f| f.expect("file").file_name()).collect();
     assert_eq!(names.iter().filter(|name| name.to_string_lossy().contains("damaged")).count(), 1, "{names:?}");
-    assert_eq!(Connection::open(aside).expect("open").query_row("SELECT text FROM transcripts", [], |r| r.get::<_, String>(0)), Ok("again".into()));
+    assert_eq!(
+        Connection::open(aside).expect("open").query_row("SELECT text FROM transcripts", [], |r| r.get::<_, String>(0)),
+        Ok("again".into())
+    );
 }
 
 #[test]

@@ -40,7 +40,10 @@ fn what_is_too_old_goes() {
     };
     assert_eq!((left(""), left("day"), left("\"day 1\""), left("\"day 2\"")), (8, 8, 0, 1));
     // What was let go of is not in the index either, and the index is whole.
-    store.db().execute_batch("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)").expect("the index is whole");
+    store
+        .db()
+        .execute_batch("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
+        .expect("the index is whole");
     assert_eq!(tidy(&mut store, at(30 * day)).for_age, 32);
     assert_eq!(count(&store), [0; 5]);
     assert_eq!(left(""), 0);
@@ -51,7 +54,7 @@ fn what_is_too_much_goes_oldest_first() {
     let dir = tempfile::tempdir().expect("folder");
     let limits = Limits { max_bytes: 2 << 20, ..LIMITS };
     let mut store = Store::open(dir.path(), limits).expect("opened").store;
-    let text = |n: u64| format!("number{n} {}", "some words that take room ".repeat(20));
+    let text = |n: u64| format!("number{n} {}", "some words that take room ".repeat(4));
     for n in (0..4000).step_by(100) {
         let rows: Vec<Row> = (n..n + 100).map(|n| row(&said("cam", n, &text(n)), n as i64 * 1000)).collect();
         store.write(&rows).expect("written");

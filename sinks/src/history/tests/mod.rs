@@ -32,7 +32,8 @@ fn said(stream: &str, number: u64, text: &str) -> Event {
 }
 
 fn said_in(session: &str, stream: &str, number: u64, text: &str) -> Event {
-    let info = Arc::new(StreamInfo { name: StreamName::new(stream).expect("name"), tags: Default::default(), epoch: None });
+    let info =
+        Arc::new(StreamInfo { name: StreamName::new(stream).expect("name"), tags: Default::default(), epoch: None });
     let session = SessionId::derived([stream.as_bytes(), session.as_bytes()]);
     let ms = |n: usize| Pts::from_millis(number * 1000 + n as u64 * 200);
     let words: Vec<Word> = text
@@ -93,7 +94,10 @@ fn what_is_kept_of_events() {
         assert_eq!(Row::of(event, at(0)), None, "{event:?}");
     }
     let Row::Transcript(row) = row(&said("cam", 3, "and so\u{1}"), 5000) else { panic!("no transcript") };
-    assert_eq!((row.start_ms, row.end_ms, row.captured_ms, row.told_ms), (3000, 3400, Some(NOW_MS + 3000), NOW_MS + 5000));
+    assert_eq!(
+        (row.start_ms, row.end_ms, row.captured_ms, row.told_ms),
+        (3000, 3400, Some(NOW_MS + 3000), NOW_MS + 5000)
+    );
     assert_eq!((row.text.as_str(), row.at_ms()), ("and so ", NOW_MS + 3000));
     let Some(Row::Gap(gap)) = Row::of(&samples::gap(&stream, 0), at(9000)) else { panic!("no gap") };
     assert_eq!((gap.from_ms - NOW_MS, gap.to_ms - NOW_MS, gap.reason), (1500, 9000, "source_lost"));
@@ -147,17 +151,18 @@ fn a_restart_keeps_everything_and_nothing_twice() {
 #[test]
 fn a_stream_over_time() {
     let stream = samples::stream("cam");
-    let sample = |at_s: i64, fps: Option<f64>, lag: Option<u64>, drops: &[(&str, u64)], objects: &[(&str, (u64, u64))]| {
-        Row::Sample(Sample {
-            stream: "cam".into(),
-            at_ms: NOW_MS + at_s * 1000,
-            fps,
-            n_frames: fps.map_or(0, |fps| (fps * 10.0) as u64),
-            speech_lag_ms: lag,
-            drops: drops.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect(),
-            objects: objects.iter().map(|(class, n)| ((*class).to_owned(), *n)).collect(),
-        })
-    };
+    let sample =
+        |at_s: i64, fps: Option<f64>, lag: Option<u64>, drops: &[(&str, u64)], objects: &[(&str, (u64, u64))]| {
+            Row::Sample(Sample {
+                stream: "cam".into(),
+                at_ms: NOW_MS + at_s * 1000,
+                fps,
+                n_frames: fps.map_or(0, |fps| (fps * 10.0) as u64),
+                speech_lag_ms: lag,
+                drops: drops.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect(),
+                objects: objects.iter().map(|(class, n)| ((*class).to_owned(), *n)).collect(),
+            })
+        };
     let other = Row::Sample(Sample { stream: "hall".into(), at_ms: NOW_MS, fps: Some(99.0), ..Sample::default() });
     let rows = [
         sample(-10, Some(1.0), None, &[], &[("cat", (9, 9))]),

@@ -67,7 +67,10 @@ fn words_and_phrases() {
 fn nothing_that_is_typed_is_an_error() {
     let (dir, _store) = library();
     let reader = Reader::open(dir.path()).expect("reader");
-    let pieces = ["\"", "'", "*", "(", ")", "NEAR(", "AND", "OR", "NOT", "^", "-", ":", "{", "}", "+", "words", "\0", "\\", ";", "a"];
+    let pieces = [
+        "\"", "'", "*", "(", ")", "NEAR(", "AND", "OR", "NOT", "^", "-", ":", "{", "}", "+", "words", "\0", "\\", ";",
+        "a",
+    ];
     for a in pieces {
         for b in pieces {
             for typed in [format!("{a}{b}"), format!("{a} {b}"), format!("\"{a}\" {b}"), format!("x {a} \"{b}")] {
