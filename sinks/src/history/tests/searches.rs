@@ -6,7 +6,7 @@ const SAID: [(&str, &str); 7] = [
     ("cam", "And so my fellow Americans, ask not"),
     ("hall", "what your country can do for you"),
     ("cam", "ask what you can do for your country"),
-    ("hall", "Das Caf\u{e9} \u{fc}ber der Stra\u{df}e"),
+    ("hall", "Das Café \u{fc}ber der Stra\u{df}e"),
     ("cam", "don't NOT stop; AND text: x OR y*"),
     ("yard", "a\u{308}rger im Cafe"),
     ("yard", "<b>bold</b> \"quoted\" -- 'DROP TABLE words'"),
@@ -48,7 +48,7 @@ fn words_and_phrases() {
     check("\"country for\"", &[]);
     // Whatever accents, whoever typed them.
     check("cafe", &[3, 5]);
-    check("caf\u{e9}", &[3, 5]);
+    check("café", &[3, 5]);
     check("uber \u{e4}rger", &[]);
     check("\u{fc}ber", &[3]);
     check("uber", &[3]);
