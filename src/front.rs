@@ -10,6 +10,7 @@ use crate::{
     dictation::Dictation,
     evidence::EvidenceStore,
     feed::{Feed, FeedOptions},
+    history::History,
     hls::{self, HlsConfig, HlsStore},
     http::{self, AppState, HttpConfig, HttpServer, SpeechPort, control::Control},
     topology::{House, Onlookers},
@@ -26,7 +27,12 @@ impl Front {
     pub fn new(config: HttpConfig, hls: &HlsConfig, clock: &Arc<dyn Clock>) -> Self {
         let feed = Feed::new(FeedOptions { n_records: config.feed_records, clock: Arc::clone(clock) });
         let players = hls.segments().map(|cut| (HlsStore::new(hls.clone(), Arc::clone(clock)), cut));
-        Self { config, onlookers: Onlookers { feed, players } }
+        Self { config, onlookers: Onlookers { feed, players, history: None } }
+    }
+
+    /// What is said and how streams fare is kept there.
+    pub fn keep_history(&mut self, history: History) {
+        self.onlookers.history = Some(history);
     }
 
     /// The segments that players get, where there are any.
@@ -63,6 +69,7 @@ impl Front {
             house: house.roster(),
             speech,
             alerts,
+            history: self.onlookers.history,
             control,
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),

@@ -9,6 +9,7 @@ pub mod dictation;
 pub mod evidence;
 pub mod feed;
 pub mod front;
+pub mod history;
 pub mod hls;
 pub mod http;
 pub mod latency;

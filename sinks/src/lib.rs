@@ -21,6 +21,7 @@ pub mod control;
 pub mod delivery;
 mod error;
 pub mod file;
+pub mod history;
 pub mod kafka;
 pub mod record;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::{
     config::{self, CheckedStream, ProfileConfig},
     evidence::{AlertFilter, EvidenceConfig, EvidenceStore},
     front::{Front, GOODBYE},
+    history::{History, HistoryConfig},
     hls::HlsConfig,
     http::{HttpConfig, control::Control},
     stream::Outcome,
@@ -87,8 +88,10 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let clock = SystemClock::new();
     let running = Running::Live;
     let sinks = config::default_sinks(FileConfig { existing: Existing::Replace, ..FileConfig::new(&args.out) });
-    let front =
+    let mut front =
         Front::new(HttpConfig { listen: free_address(), ..HttpConfig::default() }, &HlsConfig::default(), &clock);
+    let history = History::open(HistoryConfig::default(), &clock);
+    front.keep_history(history.clone());
     let (grace, onlookers) = (Duration::from_secs(10), Some(front.onlookers()));
     let mut house = House::new(ModelSettings::default(), Arc::clone(&clock));
     house.prepare(&stream.profile)?;
@@ -109,6 +112,7 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     while !house.finished() && !over() && !shutdown.wait_timeout(Duration::from_millis(100)) {}
     let (analyses, outcomes) = house.close();
     server.stop(GOODBYE);
+    history.close();
     drop(camera);
     let analysis = &analyses[0];
     let counts = analysis.findings.counts();

@@ -33,6 +33,7 @@ use crate::{
     },
     evidence::EvidenceStore,
     front::{Front, GOODBYE},
+    history::History,
     http::control::Control as HttpControl,
     probing::Probing,
     stream::Outcome,
@@ -81,7 +82,12 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let fence = Fence::new(Arc::clone(&clock), if config.cluster.is_some() { FROZEN } else { Duration::MAX });
     let fixed = fixed(&config);
     let advertised = config.http.as_ref().and_then(|http| http.advertise.clone());
-    let front = config.http.clone().map(|http| Front::new(http, &config.hls, &clock));
+    let mut front = config.http.clone().map(|http| Front::new(http, &config.hls, &clock));
+    let kept = front.is_some() && config.history.enabled;
+    let history = kept.then(|| History::open(config.history.clone(), &clock));
+    if let (Some(front), Some(history)) = (&mut front, &history) {
+        front.keep_history(history.clone());
+    }
     let onlookers = front.as_ref().map(Front::onlookers);
     let mut house = House::new(models, Arc::clone(&clock));
     house.put_up_fence(Arc::clone(&fence));
@@ -158,6 +164,9 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     }
     if let Some(server) = server {
         server.stop(GOODBYE);
+    }
+    if let Some(history) = history {
+        history.close();
     }
     say_err(&summary::render(&analyses, &sinks));
     if !summary::all_delivered(&sinks) {

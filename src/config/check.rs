@@ -45,6 +45,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         speech,
         http,
         evidence,
+        history,
         hls,
         traces,
         cluster,
@@ -105,6 +106,9 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
     if let Err(e) = evidence.check() {
         problems.push(Problem::at(places.named(&["evidence"], &e.to_string()), e.to_string()));
     }
+    if let Err(e) = history.check() {
+        problems.push(Problem::at(places.named(&["history"], &e.to_string()), format!("history: {e}")));
+    }
     if let Err(e) = hls.check() {
         problems.push(Problem::at(places.named(&["hls"], &e.to_string()), e.to_string()));
     }
@@ -129,6 +133,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
         speech,
         http: checked_http,
         evidence,
+        history,
         hls,
         traces,
         service,

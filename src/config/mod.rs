@@ -33,6 +33,7 @@ use self::{
 use crate::{
     control::secrets::{SecretConfig, Secrets},
     evidence::EvidenceConfig,
+    history::HistoryConfig,
     hls::HlsConfig,
     http::HttpConfig,
     traces::TracesConfig,
@@ -68,6 +69,9 @@ pub struct Config {
     /// What is kept of alerts: records, pictures and clips. Only where there are rules.
     #[serde(default)]
     pub evidence: EvidenceConfig,
+    /// What was said and how streams fared, kept to be searched; only with the HTTP service.
+    #[serde(default)]
+    pub history: HistoryConfig,
     /// The streams' own pictures and sound for players, with the captions; served by the HTTP service.
     #[serde(default)]
     pub hls: HlsConfig,
@@ -174,6 +178,8 @@ pub struct Checked {
     pub http: Option<HttpConfig>,
     /// What is kept of alerts.
     pub evidence: EvidenceConfig,
+    /// What was said and how streams fared.
+    pub history: HistoryConfig,
     /// Players.
     pub hls: HlsConfig,
     /// Traces, if anybody wants them.

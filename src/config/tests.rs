@@ -91,6 +91,8 @@ fn every_mistake_is_refused_with_line_key_and_suggestion() {
     check("[streams.a\nurl = 'rtsp://u:hunter2@x/'", 1, &["expected"]);
     check("[profiles.default]\ntrack = true\n[profiles.default.speech]\nstep_ms = 1", 4, &["step_ms"]);
     check("[hls]\npatience_ms = 1\nwindow = 1", 3, &["window"]);
+    check("[history]\nenabled = true\nkeep_days = 0", 3, &["history", "`keep_days` is 0"]);
+    check("[history]\npath = 'x'", 2, &["unknown key `path`", "`dir`"]);
     check("[speech]\nworkers = 1\nthreads = 0", 3, &["threads"]);
     check("[http]\nmax_clients = 7\nfeed_records = 0", 3, &["feed_records"]);
     let endpoint = "[profiles.p.endpoint]\nprotocol = 'sagemaker'\nurl = 'http://u:hunter2@h/invocations'\n";

@@ -14,6 +14,7 @@ pub mod control;
 mod error;
 mod file;
 mod guard;
+mod history;
 mod house;
 pub mod openapi;
 mod page;
@@ -48,7 +49,7 @@ pub use self::{
     server::{HttpServer, serve},
 };
 use self::{control::Control, error::Refusal, guard::Guard};
-use crate::{evidence::EvidenceStore, feed::Feed};
+use crate::{evidence::EvidenceStore, feed::Feed, history::History};
 
 /// What the service serves.
 pub struct AppState {
@@ -60,6 +61,8 @@ pub struct AppState {
     pub speech: Option<Arc<dyn SpeechPort>>,
     /// What is kept of alerts; none where nothing is.
     pub alerts: Option<EvidenceStore>,
+    /// What was said and how streams fared; none where nothing is kept.
+    pub history: Option<History>,
     /// What is attached, and the way to change it.
     pub control: Control,
     /// Time.
@@ -78,6 +81,9 @@ struct Service {
     house: Arc<dyn HouseView>,
     speech: Option<Arc<dyn SpeechPort>>,
     alerts: Option<EvidenceStore>,
+    history: Option<History>,
+    /// Those who look something up in the history.
+    lookups: Arc<Semaphore>,
     control: Control,
     probes: Arc<Semaphore>,
     clock: Arc<dyn Clock>,

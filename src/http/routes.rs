@@ -13,6 +13,7 @@ use super::{
     Service, Shared, alerts, attach,
     captions::captions,
     error::Refusal,
+    history,
     openapi::Verb,
     page, probe, profiles, streams,
     table::{JSON, ROUTES},
@@ -38,6 +39,8 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
         (Verb::Get, "/v1/alerts/{id}") => get(alerts::one),
         (Verb::Get, "/v1/alerts/{id}/snapshot.jpg") => get(alerts::snapshot),
         (Verb::Get, "/v1/alerts/{id}/clip.mp4") => get(alerts::clip),
+        (Verb::Get, "/v1/history/transcripts") => get(history::transcripts),
+        (Verb::Get, "/v1/history/series") => get(history::series),
         (Verb::Get, "/v1/profiles") => get(profiles::list),
         (Verb::Get, "/v1/workers") => get(workers::list),
         (Verb::Post, "/v1/probe") => post(probe::probe),
@@ -176,6 +179,9 @@ async fn metrics(State(service): State<Shared>) -> Response {
     service.feed.scrape(&mut out);
     if let Some(alerts) = &service.alerts {
         alerts.scrape(&mut out);
+    }
+    if let Some(history) = &service.history {
+        history.scrape(&mut out);
     }
     let n_clients = service.max_clients - service.clients.available_permits();
     out.gauge("eyewitness_http_clients", "Readers and speakers now.", &[], n_clients as f64);

@@ -35,6 +35,7 @@ pub(super) fn control() -> Map<String, Value> {
     schemas.insert("Workers".into(), workers);
     schemas.insert("Probe".into(), probe());
     schemas.insert("Alerts".into(), list("alerts", "alert"));
+    schemas.extend(super::history::schemas());
     schemas
 }
 

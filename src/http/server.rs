@@ -24,7 +24,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{AppState, HttpConfig, HttpError, Service, guard::Guard, openapi, patient::Patient, probe, routes, told};
+use super::{
+    AppState, HttpConfig, HttpError, Service, guard::Guard, history, openapi, patient::Patient, probe, routes, told,
+};
 use crate::evidence::EvidenceStore;
 
 /// A client has so long to send a request's head, also between two requests of one connection.
@@ -62,8 +64,8 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
     let n_threads = AtomicUsize::new(0);
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
-        // Probes wait on them; four more for files of alerts, and what the runtime itself needs.
-        .max_blocking_threads(probe::MOST_AT_ONCE + 4)
+        // Probes and searches wait on them; four more for files of alerts, and what the runtime itself needs.
+        .max_blocking_threads(probe::MOST_AT_ONCE + history::MOST_AT_ONCE + 4)
         .thread_name_fn(move || format!("http-{}", n_threads.fetch_add(1, Relaxed)))
         .enable_all()
         .build()
@@ -83,6 +85,8 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
         house: app.house,
         speech: app.speech,
         alerts: app.alerts.filter(EvidenceStore::is_enabled),
+        history: app.history,
+        lookups: Arc::new(Semaphore::new(history::MOST_AT_ONCE)),
         control: app.control,
         probes: Arc::new(Semaphore::new(probe::MOST_AT_ONCE)),
         clock: app.clock,

@@ -1,4 +1,4 @@
-//! Where events go: to the sinks that the stream's profile names, to the feed and to the players. Called on whichever thread
+//! Where events go: to the sinks that the stream's profile names, to the feed, the history and the players. Called on whichever thread
 //! publishes; waits where a sink's queue blocks.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use ingest::SegmentOptions;
 use crate::{
     control::fence::{Fence, Gate},
     feed::Entrance,
+    history::History,
     hls::{Captions, HlsStore},
     stream::holdup::{Holdups, LONG},
 };
@@ -19,6 +20,7 @@ use crate::{
 pub struct Fanout {
     sinks: Arc<[Sender<Arc<Event>>]>,
     feed: Option<Entrance>,
+    history: Option<History>,
     holdups: Holdups,
     /// Players want cues beside the pictures: told at once, before anybody says that the cues are settled.
     players: Option<Arc<HlsStore>>,
@@ -87,6 +89,9 @@ impl Fanout {
         if let Some(feed) = &self.feed {
             feed.event(&event);
         }
+        if let Some(history) = &self.history {
+            history.event(&event);
+        }
         Some(event)
     }
 }
@@ -97,6 +102,7 @@ pub(super) struct Outputs {
     /// By name.
     pub(super) sinks: Vec<(String, Sender<Arc<Event>>)>,
     pub(super) feed: Option<Entrance>,
+    pub(super) history: Option<History>,
     pub(super) players: Option<(Arc<HlsStore>, SegmentOptions)>,
     pub(super) holdups: Holdups,
 }
@@ -113,6 +119,7 @@ impl Outputs {
         Ok(Fanout {
             sinks,
             feed: self.feed.clone(),
+            history: self.history.clone(),
             holdups: self.holdups.clone(),
             players: self.players.as_ref().map(|(store, _)| Arc::clone(store)),
             gate: fence.map(Gate::new),
@@ -129,6 +136,9 @@ impl Outputs {
         if let Some(feed) = &self.feed {
             feed.attach(Arc::clone(info));
         }
+        if let Some(history) = &self.history {
+            history.attach(info);
+        }
         if let Some((players, _)) = &self.players {
             players.attach(&info.name, captions);
         }
@@ -138,6 +148,9 @@ impl Outputs {
     pub(super) fn detach(&self, info: &Arc<StreamInfo>) {
         if let Some(feed) = &self.feed {
             feed.detach(info);
+        }
+        if let Some(history) = &self.history {
+            history.detach(info);
         }
         if let Some((players, _)) = &self.players {
             players.detach(&info.name);

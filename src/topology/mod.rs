@@ -7,6 +7,7 @@
 //! | `ear:<stream>` (in the speech pool) | 30 s of sound (`speech.max_pending_secs`); 10 s in a replay | the oldest is left out (live); blocks (replay) | a `gap` event, `speech_overload` |
 //! | `feed` | 4096 events | the oldest is dropped: readers are told what they lost | queue `n_dropped` |
 //! | `evidence` (in the store of alerts) | 1024 records of alerts, at most 32 of them with a picture | the oldest is dropped: a later record of the same alert replaces it | queue `n_dropped` |
+//! | `history` | 4096 transcripts, changes of state, gaps and entries of the audit | the oldest is dropped | queue `n_dropped` |
 //! | `sink:<name>` | events, capacity by sink | by sink: file and Kafka block, console drops its oldest | queue `n_dropped` |
 //!
 //! Streams come and go while it runs, see `residents`. Draining goes upstream first: streams, then engines and the speech
@@ -47,6 +48,7 @@ use crate::{
     control::fence::Fence,
     evidence::EvidenceStore,
     feed::{Entrance, Feed},
+    history::History,
     hls::HlsStore,
     roster::{QueueProbe, Roster},
     stream::Analysis,
@@ -61,6 +63,8 @@ pub struct House {
 
 /// Events that the feed may be behind.
 const FEED_QUEUE: usize = 4096;
+/// What the history may be behind.
+const HISTORY_QUEUE: usize = 4096;
 
 /// Those who look at what the house does while it does it.
 #[derive(Clone)]
@@ -69,6 +73,8 @@ pub struct Onlookers {
     pub feed: Feed,
     /// Players of the streams themselves, and how their media are cut.
     pub players: Option<(Arc<HlsStore>, SegmentOptions)>,
+    /// What is kept to be searched. Closed by whoever opened it, after the last who may add to its audit.
+    pub history: Option<History>,
 }
 
 /// How a sink fared.
@@ -155,6 +161,12 @@ impl House {
             self.feed = Some(onlookers.feed.start(receiver).context("cannot start thread feed")?);
             outputs.feed = Some(Entrance::new(onlookers.feed, sender));
             outputs.players = onlookers.players;
+            if let Some(history) = onlookers.history {
+                let (sender, receiver) = queue::queue("history", HISTORY_QUEUE, WhenFull::DropOldest);
+                roster.queue(Arc::new(receiver.probe()));
+                history.start(sender, receiver, Arc::clone(roster) as _).context("cannot start thread history")?;
+                outputs.history = Some(history);
+            }
         }
         *self.residents.outputs.lock() = Some(Arc::new(outputs));
         Ok(())

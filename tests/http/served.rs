@@ -19,6 +19,7 @@ use base::{
 use eyewitness::{
     control::desk::Board,
     feed::{Feed, FeedOptions},
+    history::History,
     http::{AppState, HouseView, HttpConfig, HttpServer, SpeechPort, control::Control, serve},
     metrics::Scrape,
 };
@@ -55,6 +56,7 @@ pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPo
         house: Arc::clone(rest) as _,
         speech,
         alerts: None,
+        history: None,
         control: Control::default(),
         clock: SystemClock::new(),
         playlist: Some("/v1/streams/{name}/hls/master.m3u8"),
@@ -89,15 +91,24 @@ impl Served {
         Self::built(json, None, control)
     }
 
+    /// With a history to be asked.
+    pub(crate) fn remembering(history: History) -> Self {
+        Self::assembled("{}", |app| AppState { history: Some(history), ..app })
+    }
+
     fn built(json: &str, speech: Option<Arc<dyn SpeechPort>>, control: Control) -> Self {
+        Self::assembled(json, |app| AppState { control, speech, ..app })
+    }
+
+    fn assembled(json: &str, complete: impl FnOnce(AppState) -> AppState) -> Self {
         let mut config: HttpConfig = serde_json::from_str(json).unwrap();
         config.listen.set_port(0);
         let feed = Feed::new(FeedOptions { n_records: config.feed_records, clock: SystemClock::new() });
         feed.attach(stream("cam"));
         feed.attach(stream("hall"));
         let rest = Arc::new(Rest::default());
-        let board = Arc::clone(&control.board);
-        let app = AppState { control, ..app(&feed, &rest, speech) };
+        let app = complete(app(&feed, &rest, None));
+        let board = Arc::clone(&app.control.board);
         let server = serve(&config, app).unwrap();
         Self { feed, board, rest, addr: server.local_addr(), server }
     }

@@ -43,6 +43,7 @@ fn serving(alerts: Option<EvidenceStore>) -> HttpServer {
         house: Arc::new(House),
         speech: None,
         alerts,
+        history: None,
         control: Control::default(),
         clock,
         playlist: None,

@@ -1,0 +1,96 @@
+//! The table `[history]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use sinks::history::Limits;
+
+/// What was said and how streams fared, kept in one file to be searched and drawn. Only with `[http]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// Whether anything is kept. Without it `/v1/history` has nothing to show. Default: true.
+    pub enabled: bool,
+    /// Folder of the file `history.db`; of this process alone. A relative path begins at the working directory. Default:
+    /// "eyewitness-out/history".
+    pub dir: PathBuf,
+    /// Days for which anything is kept, 1 to 3650. Default: 7.
+    #[schemars(range(min = 1, max = 3650))]
+    pub keep_days: u32,
+    /// Most bytes of the file, at least 10 MB; the oldest of everything goes first. Default: 1073741824 (1 GiB).
+    #[schemars(range(min = 10_000_000))]
+    pub max_bytes: u64,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { enabled: true, dir: "eyewitness-out/history".into(), keep_days: 7, max_bytes: 1 << 30 }
+    }
+}
+
+/// Why a [`HistoryConfig`] cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadHistory {
+    /// A number out of its range.
+    #[error("`{key}` is {value} and must be {range}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// As written.
+        value: u64,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// No folder.
+    #[error("`dir` is empty: name a folder for the history, or set `enabled` to false")]
+    NoFolder,
+}
+
+impl HistoryConfig {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// A number out of its range or an empty path, naming the key.
+    pub fn check(&self) -> Result<(), BadHistory> {
+        for (key, value, good, range) in [
+            ("keep_days", u64::from(self.keep_days), 1..=3650, "1 to 3650"),
+            ("max_bytes", self.max_bytes, 10_000_000..=u64::MAX, "at least 10000000"),
+        ] {
+            if !good.contains(&value) {
+                return Err(BadHistory::Range { key, value, range });
+            }
+        }
+        if self.dir.as_os_str().is_empty() { Err(BadHistory::NoFolder) } else { Ok(()) }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits { keep: Duration::from_secs(u64::from(self.keep_days) * 24 * 3600), max_bytes: self.max_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks() {
+        let check = |json: &str, expected: Result<(), &str>| {
+            let got = serde_json::from_str::<HistoryConfig>(json)
+                .map_err(|e| e.to_string())
+                .and_then(|c| c.check().map_err(|e| e.to_string()));
+            match (&got, expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(got), Err(part)) => assert!(got.contains(part), "{json}: {got}"),
+                _ => panic!("{json}: {got:?}, not {expected:?}"),
+            }
+        };
+        check("{}", Ok(()));
+        check(r#"{"enabled":false,"dir":"/var/lib/x","keep_days":3650,"max_bytes":10000000}"#, Ok(()));
+        check(r#"{"keep_days":0}"#, Err("`keep_days` is 0 and must be 1 to 3650"));
+        check(r#"{"keep_days":3651}"#, Err("`keep_days`"));
+        check(r#"{"max_bytes":9999999}"#, Err("`max_bytes`"));
+        check(r#"{"dir":""}"#, Err("`dir` is empty"));
+        check(r#"{"path":"x"}"#, Err("unknown field `path`"));
+    }
+}
