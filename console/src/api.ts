@@ -5,9 +5,9 @@ export class Refused extends Error {
   constructor(readonly status: number, message: string, readonly body: Record<string, unknown> = {}) {
     super(message);
   }
-  /** The service does not know such requests, or was set up without them. */
+  /** The service does not know such requests, or was set up without them. That a single thing is not there is no such case. */
   get missing(): boolean {
-    return this.status === 404 || this.status === 405 || this.status === 501;
+    return this.status === 405 || this.status === 501 || (this.status === 404 && this.message.startsWith("there is nothing here"));
   }
 }
 

@@ -62,9 +62,11 @@ export class Hub {
   }
 
   take(record: AnyRecord, now = Date.now()): void {
+    if (record.type === "streams") return this.others(record);
     if (record.type === "lost") {
       this.lost.value += record.n_records ?? 1;
-      if (!record.stream) return;
+      // Detections that were left out are no words that are missing.
+      if (!record.stream || record.detail?.startsWith("detections")) return;
     }
     const watched = record.stream ? this.of(record.stream) : null;
     if (!watched) return;

@@ -92,7 +92,8 @@ export class Pictures {
       this.tookMs += 0.1 * (performance.now() - began - this.tookMs);
     } catch (error) {
       const missing = error instanceof Refused && error.missing;
-      wait = AFTER_TROUBLE_MS * (missing ? 4 : 1);
+      // A picture that nobody has asked for yet comes with the next analysed one.
+      wait = missing ? 4 * AFTER_TROUBLE_MS : error instanceof Refused && error.status === 404 ? WISHED_MS : AFTER_TROUBLE_MS;
       if (this.entries.has(entry)) entry.tile.trouble(missing ? "This service sends no pictures of it." : words(error));
     }
     entry.busy = false;

@@ -41,6 +41,7 @@ export const live = new Live((record) => hub.take(record), () => void catchUp())
 
 function also(record: AnyRecord): void {
   if (record.type === "alert") alerts.value = merge(alerts.value, [record]);
+  if (record.type === "streams") void loadStreams();
   if (record.type === "status") {
     const list = streams.value;
     const at = list?.findIndex((s) => s.name === record.stream) ?? -1;

@@ -55,6 +55,8 @@ export interface Caption extends Base {
 export interface Status extends Base { type: "status"; state: string; detail: string | null }
 export interface Gap extends Base { type: "gap"; from_pts_ms: number; to_pts_ms: number; reason: string; detail?: string | null }
 export interface Lost { type: "lost"; stream?: string; n_records: number | null; detail?: string }
+/** Which streams there are has changed. */
+export interface Streams { type: "streams"; streams: string[] }
 
 export interface Alert extends Base {
   type: "alert";
@@ -82,7 +84,7 @@ export interface Alert extends Base {
   silenced?: { id: string; by: string; until: string; reason: string } | null;
 }
 
-export type AnyRecord = Detections | Transcript | Caption | Status | Gap | Alert | Lost;
+export type AnyRecord = Detections | Transcript | Caption | Status | Gap | Alert | Lost | Streams;
 
 export interface Session { user: string; role: "viewer" | "operator"; token_needed: boolean; expires_at: string | null; version?: string }
 export interface Profile { name: string; detect: string | null; transcribe: string | null; n_streams: number }
@@ -117,5 +119,5 @@ export interface Series {
 }
 export interface Found {
   id: string; stream: string; session: string; start_ms: number; end_ms: number; captured_at: string | null; text: string;
-  snippet?: string; words?: Word[];
+  snippet?: { text: string; hit: boolean }[] | null; words?: Word[];
 }

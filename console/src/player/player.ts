@@ -1,5 +1,6 @@
 // What a player of one stream can be asked, whichever way the picture comes; and which one is taken.
 import { raw, Refused, streamPath, words } from "../api.ts";
+import { waitFor } from "../live.ts";
 import type { Skew } from "../time.ts";
 import type { Stream } from "../types.ts";
 import { Hls } from "./hls.ts";
@@ -43,7 +44,7 @@ export class Watching {
 
   private async begin(): Promise<void> {
     this.tell({ is: "starting" });
-    const why = Mse.possible() ? await refusal(this.stream.name) : "this browser has no Media Source Extensions";
+    const why = Mse.possible() ? await this.refusal() : "this browser has no Media Source Extensions";
     if (this.closed) return;
     if (why === null) this.take(new Mse(this.stage, this.stream.name, (r) => this.tell(r), (reason) => this.second(reason)));
     else this.second(why);
@@ -67,18 +68,22 @@ export class Watching {
     this.stage.video.hidden = player.kind === "stills";
     this.stage.still.hidden = player.kind !== "stills";
   }
-}
 
-/** Why there is no live picture as fragmented MP4; null where there is one. A refused WebSocket tells a page nothing. */
-async function refusal(name: string): Promise<string | null> {
-  try {
-    await raw(streamPath(name, "/live.mp4"));
-    return null;
-  } catch (error) {
-    if (error instanceof Refused) {
-      if (error.status === 426 || error.status === 400 || error.status === 0) return null;
-      return error.missing ? "this service sends no live MP4" : error.message;
+  /** Why there is no live picture as fragmented MP4; null where there is one. A refused WebSocket tells a page nothing. */
+  private async refusal(): Promise<string | null> {
+    for (let tries = 1; !this.closed; tries++) {
+      try {
+        await raw(streamPath(this.stream.name, "/live.mp4"));
+        return null;
+      } catch (error) {
+        if (!(error instanceof Refused)) return words(error);
+        if (error.status === 426 || error.status === 400) return null;
+        if (error.missing) return "this service sends no live MP4";
+        if (error.status !== 0 && error.status !== 503) return error.message;
+        this.tell({ is: "waiting", why: error.message });
+      }
+      await new Promise((done) => setTimeout(done, waitFor(tries)));
     }
-    return words(error);
+    return null;
   }
 }

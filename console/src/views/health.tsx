@@ -108,7 +108,14 @@ function Table({ title, of }: { title: string; of: unknown }) {
   );
 }
 
-interface Entry { at: string; user?: string | null; who?: string | null; from?: string | null; method?: string; route?: string; what?: string; stream?: string | null; rule?: string | null; alert?: string | null; status?: number }
+interface Entry { at: string; user: string | null; address: string; method: string; route: string; kind: string | null; name: string | null; status: number }
+
+const DID: Record<string, string> = {
+  "PUT /v1/streams/{name}": "attached a stream", "PATCH /v1/streams/{name}": "changed a stream", "DELETE /v1/streams/{name}": "detached a stream", "POST /v1/probe": "tried an address",
+  "POST /v1/session": "logged in", "DELETE /v1/session": "logged out", "POST /v1/alerts/{id}/acknowledge": "acknowledged an alert", "DELETE /v1/alerts/{id}/acknowledge": "took an acknowledgement back",
+  "POST /v1/silences": "silenced alerts", "DELETE /v1/silences/{id}": "ended a silence",
+};
+const did = (e: Entry): string => DID[`${e.method} ${e.route}`] ?? `${e.method} ${e.route}`;
 
 /** Who changed what; asked for only when somebody wants to see it. */
 function Audit() {
@@ -117,8 +124,8 @@ function Audit() {
   const open = async (details: HTMLDetailsElement) => {
     if (!details.open) return;
     try {
-      const answer = await get<{ audit?: Entry[]; entries?: Entry[] }>("/v1/audit?limit=100");
-      entries.value = answer.audit ?? answer.entries ?? [];
+      const answer = await get<{ records: Entry[] }>("/v1/audit?limit=100");
+      entries.value = answer.records;
       trouble.value = null;
     } catch (error) {
       trouble.value = error instanceof Refused && error.missing ? "This service keeps no audit." : words(error);
@@ -131,7 +138,7 @@ function Audit() {
       {entries.value && (entries.value.length === 0 ? <p class="quiet">Nothing was changed yet.</p> : (
         <div class="scroll" tabIndex={0} role="region" aria-label="Who changed what"><table>
           <thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">About</th><th scope="col">Answer</th></tr></thead>
-          <tbody>{entries.value.map((e, i) => <tr key={i}><td>{clock(e.at)}</td><td>{e.user ?? e.who ?? "–"} <span class="quiet">{e.from}</span></td><td>{e.what ?? `${e.method ?? ""} ${e.route ?? ""}`}</td><td>{[e.stream, e.rule, e.alert].filter(Boolean).join(", ") || "–"}</td><td>{e.status ?? "–"}</td></tr>)}</tbody>
+          <tbody>{entries.value.map((e, i) => <tr key={i}><td>{clock(e.at)}</td><td>{e.user ?? "nobody known"} <span class="quiet">{e.address}</span></td><td>{did(e)}</td><td>{e.name ?? "–"}</td><td>{e.status < 400 ? "done" : e.status === 401 ? "wrong token" : `refused (${e.status})`}</td></tr>)}</tbody>
         </table></div>
       ))}
     </details>

@@ -7,12 +7,11 @@ import { alertPath, get, query, Refused, words } from "../api.ts";
 import { href } from "../route.ts";
 import { alerts, streams } from "../state.ts";
 import { clock, position } from "../time.ts";
-import { marked } from "../snippet.ts";
 import type { Found } from "../types.ts";
 
 interface Answer { transcripts: Found[]; after: string | null }
 const PAGE = 50;
-const FORMATS = [["vtt", "WebVTT"], ["srt", "SRT"], ["jsonl", "JSON Lines"], ["csv", "CSV"]] as const;
+const FORMATS = [["vtt", "WebVTT", true], ["srt", "SRT", true], ["jsonl", "JSON Lines", false], ["csv", "CSV", false]] as const;
 
 export function Transcripts({ filter }: { filter: Record<string, string> }) {
   const id = useId();
@@ -63,7 +62,7 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
         <>
           <div class="row results-head">
             <p role="status" class="quiet">{found.value.length === 0 ? "Nothing was said that fits." : `${found.value.length}${after.value ? " or more" : ""} ${found.value.length === 1 ? "stretch" : "stretches"} of speech, newest first`}</p>
-            {found.value.length > 0 && <p class="exports">Take it along: {FORMATS.map(([format, word]) => <a key={format} download href={`/v1/history/transcripts${query({ ...asked, format })}`}>{word}</a>)}</p>}
+            {found.value.length > 0 && <Exports asked={asked} />}
           </div>
           <ol class="found">{found.value.map((t) => <Row key={t.id} found={t} />)}</ol>
           {after.value && <button disabled={busy.value} onClick={() => void load(true)}>{busy.value ? "Loading…" : "More"}</button>}
@@ -73,13 +72,24 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
   );
 }
 
+/** All of it as a file. Those with a timeline hold one stream. */
+function Exports({ asked }: { asked: Record<string, string | undefined> }) {
+  return (
+    <p class="exports">
+      <span class="quiet">Take it along:</span>
+      {FORMATS.filter(([, , timeline]) => !timeline || asked["stream"]).map(([format, word]) => <a key={format} download href={`/v1/history/transcripts${query({ ...asked, format })}`}>{word}</a>)}
+      {!asked["stream"] && <span class="quiet">and, of one stream, WebVTT and SRT</span>}
+    </p>
+  );
+}
+
 function Row({ found }: { found: Found }) {
   const open = useSignal(false);
   return (
     <li>
       <p class="quiet"><time dateTime={found.captured_at ?? undefined}>{clock(found.captured_at)}</time> · <a href={href({ view: "stream", name: found.stream })}>{found.stream}</a> · at {position(found.start_ms)} of its session
         <button class="link" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>{open.value ? "less" : "the moment"}</button></p>
-      <p class="text">{found.snippet ? marked(found.snippet).map((part, i) => (part.hit ? <mark key={i}>{part.text}</mark> : part.text)) : found.text}</p>
+      <p class="text">{found.snippet ? found.snippet.map((part, i) => (part.hit ? <mark key={i}>{part.text}</mark> : part.text)) : found.text}</p>
       {open.value && <Moment found={found} />}
     </li>
   );
