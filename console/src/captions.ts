@@ -10,6 +10,7 @@ export interface GrowingWord { text: string; stable: boolean }
 
 const MOST_LINES = 200;
 const MOST_SEGMENTS = 16;
+const LINGER_MS = 4000;
 
 export class Captions {
   /** Oldest first. */
@@ -32,10 +33,14 @@ export class Captions {
     }
   }
 
-  /** The lines that may still change; else the last final one, until the next begins. */
-  now(): { lines: GrowingWord[][]; final: boolean } {
+  /**
+   * The lines that may still change; else the last final one, until the next begins. With `at` (milliseconds since 1970, by the
+   * service's clock) only as long as it is to be read.
+   */
+  now(at?: number): { lines: GrowingWord[][]; final: boolean } {
     const cues = [...this.growing.values()].filter((c) => c.lines.length > 0).sort((a, b) => a.start_ms - b.start_ms);
     if (cues.length === 0) {
+      if (this.newest && at !== undefined && at > readUntil(this.newest)) return { lines: [], final: true };
       return { lines: (this.newest?.lines ?? []).map((line) => split(line).map((text) => ({ text, stable: true }))), final: true };
     }
     return { lines: cues.flatMap((cue) => this.marked(cue)), final: false };
@@ -66,8 +71,9 @@ export class Captions {
       this.settled.set(cue.segment, settled);
       if (this.settled.size > MOST_SEGMENTS) this.settled.delete(first(this.settled.keys()));
     }
+    // Also one that was taken back: what was before it does not come again.
+    this.newest = cue;
     if (cue.lines.length > 0) {
-      this.newest = cue;
       this.add({ kind: "words", key: cue.cue, text: cue.lines.join("\n"), at: cue.captured_at, startMs: cue.start_ms, session: cue.session });
     }
     return true;
@@ -104,6 +110,12 @@ export class Captions {
     this.lines.push(line);
     if (this.lines.length > MOST_LINES) this.lines.shift();
   }
+}
+
+/** When a cue is over, with time to finish reading: it comes later than it was spoken. */
+function readUntil(cue: Caption): number {
+  const captured = Date.parse(cue.captured_at ?? "");
+  return Number.isNaN(captured) ? Number.POSITIVE_INFINITY : captured + (cue.end_ms - cue.pts_ms) + LINGER_MS;
 }
 
 const split = (line: string): string[] => line.split(/\s+/).filter(Boolean);

@@ -1,4 +1,5 @@
 // What somebody should know of: alerts as they come, open ones first, with the picture of each.
+import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { isOpen, SEVERITIES, sorted } from "../alerts.ts";
 import { alertFits } from "../filter.ts";
@@ -9,8 +10,12 @@ import type { Alert } from "../types.ts";
 import { Marks, SilenceList, Snapshot } from "../widgets/alert-parts.tsx";
 import { Severity } from "../widgets/pill.tsx";
 
+/** Past alerts that are shown at once. */
+const PAGE = 40;
+
 export function Alerts({ filter }: { filter: Record<string, string> }) {
   useEffect(() => void loadSilences(), []);
+  const most = useSignal(PAGE);
   const all = sorted(alerts.value.values());
   const shown = all.filter((a) => alertFits(a, filter));
   const open = shown.filter(isOpen);
@@ -44,7 +49,8 @@ export function Alerts({ filter }: { filter: Record<string, string> }) {
       )}
       {all.length > 0 && shown.length === 0 && <p class="empty">No alert fits. <a href="#/alerts">Show all {all.length}</a></p>}
       {open.length > 0 && <><h2 class="section">Open</h2><ul class="alerts" aria-live="off">{open.map((a) => <Row key={a.alert} alert={a} />)}</ul></>}
-      {past.length > 0 && <><h2 class="section">Past</h2><ul class="alerts">{past.slice(0, 200).map((a) => <Row key={a.alert} alert={a} />)}</ul></>}
+      {past.length > 0 && <><h2 class="section">Past</h2><ul class="alerts">{past.slice(0, most.value).map((a) => <Row key={a.alert} alert={a} />)}</ul></>}
+      {past.length > most.value && <button onClick={() => (most.value += PAGE)}>Show more of {past.length}</button>}
       <p class="visually-hidden" role="status">{open[0] ? `Newest open alert: ${open[0].summary}, ${open[0].stream}` : ""}</p>
     </>
   );

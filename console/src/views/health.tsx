@@ -6,6 +6,7 @@ import { cell, inOrder, own, rows, worst } from "../health.ts";
 import { href } from "../route.ts";
 import { operator, session, streams, visible, workers } from "../state.ts";
 import { clock, span } from "../time.ts";
+import { Text } from "../widgets/text.tsx";
 import type { Check, Health } from "../types.ts";
 
 const AGAIN_MS = 3000;
@@ -67,8 +68,8 @@ function Row({ check }: { check: Check }) {
     <li class={`check ${check.level}`}>
       <span class={`pill ${check.level}`}><span class="dot" aria-hidden="true" />{check.level === "bad" ? "wrong" : "look"}</span>
       <div class="grow">
-        <p><b>{isStream && check.subject ? <a href={href({ view: "stream", name: check.subject })}>{check.subject}</a> : (check.subject ?? check.id.replaceAll("_", " "))}</b> {check.says}</p>
-        {check.do && <p class="do"><span class="do-word">What to do</span> {check.do}</p>}
+        <p><b>{isStream && check.subject ? <a href={href({ view: "stream", name: check.subject })}>{check.subject}</a> : (check.subject ?? check.id.replaceAll("_", " "))}</b> <Text of={check.says} /></p>
+        {check.do && <p class="do"><span class="do-word">What to do</span> <Text of={check.do} /></p>}
       </div>
     </li>
   );

@@ -99,7 +99,7 @@ function Rules({ stream, rules, onDraw, onChanged }: { stream: Stream; rules: Ru
           ))}
         </ul>
       )}
-      {operator.value && <div class="row">
+      {operator.value && <div class="row halves">
         <button onClick={() => onDraw("in_zone")}><Icon name="zone" /> Draw a zone</button>
         <button onClick={() => onDraw("crosses")}><Icon name="line" /> Draw a line</button>
       </div>}
@@ -117,8 +117,8 @@ function AlertsHere({ name }: { name: string }) {
         <ul class="list">
           {shown.map((a) => (
             <li key={a.alert} class={isOpen(a) ? "open" : ""}>
-              <Severity alert={a} />
-              <a class="grow" href={href({ view: "alert", id: a.alert })}>{a.summary}</a>
+              <Severity alert={a} short />
+              <a class="grow plain-link" href={href({ view: "alert", id: a.alert })}>{a.summary}</a>
               <span class="quiet nowrap">{isOpen(a) ? "open" : ago(a.since, now.value)}</span>
             </li>
           ))}
@@ -136,7 +136,7 @@ function Facts({ stream }: { stream: Stream }) {
   const dropped = Object.entries(figures?.n_dropped ?? {}).filter(([reason, n]) => reason !== "sampling" && n > 0);
   const counts = visible.value ? watched.counts() : [];
   const rows: [string, string | null][] = [
-    ["In sight", counts.length > 0 ? counts.map(([c, n]) => `${n} ${c}`).join(", ") : stream.state === "playing" ? "nothing" : null],
+    ["In sight", counts.length > 0 ? counts.map(([c, n]) => `${c} ${n}`).join(", ") : stream.state === "playing" ? "nothing" : null],
     ["Analysed", figures ? `${figures.fps.toFixed(1)} pictures a second${figures.latency_ms ? `, ${span(figures.latency_ms)} each` : ""}` : null],
     ["Words late", stream.speech_lag_ms === null ? null : span(stream.speech_lag_ms)],
     ["Left out", figures ? (dropped.length > 0 ? dropped.map(([r, n]) => `${n} ${r.replaceAll("_", " ")}`).join(", ") : "none") : null],

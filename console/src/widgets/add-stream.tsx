@@ -8,6 +8,7 @@ import { href } from "../route.ts";
 import { loadStreams, profiles, streams } from "../state.ts";
 import { span } from "../time.ts";
 import type { Probe } from "../types.ts";
+import { Text } from "./text.tsx";
 import { toast } from "./toast.tsx";
 
 export function AddStream({ onDone }: { onDone: () => void }) {
@@ -63,7 +64,7 @@ export function AddStream({ onDone }: { onDone: () => void }) {
         </details>
       </form>
       <div id={`${id}-trouble`} role="alert">
-        {trouble.value && <div class="note bad"><p><strong>It cannot be added.</strong> {trouble.value.text}</p>{trouble.value.hint && <p>{trouble.value.hint}</p>}</div>}
+        {trouble.value && <div class="note bad"><p><strong>It cannot be added.</strong> <Text of={trouble.value.text} /></p>{trouble.value.hint && <p><Text of={trouble.value.hint} /></p>}</div>}
       </div>
       {busy.value === "trying" && <p class="quiet" role="status">Connecting as the stream would. This takes up to 20 seconds.</p>}
       {probe.value && <Keep key={url.value} url={url.value.trim()} credentials={credentials.value} probe={probe.value} picture={picture.value} onDone={onDone} />}

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { GrowingWord } from "../captions.ts";
-import { hub } from "../state.ts";
+import { hub, now } from "../state.ts";
 import { CONTRASTS, look, SIZES, step } from "../theme.ts";
 import { clock } from "../time.ts";
 import type { Stream } from "../types.ts";
@@ -12,7 +12,7 @@ import type { Stream } from "../types.ts";
 export function Now({ name }: { name: string }) {
   const watched = hub.of(name);
   watched.changed.value;
-  const { lines } = watched.captions.now();
+  const { lines } = watched.captions.now(hub.skew.server(now.value));
   const { size, contrast } = look.value;
   return (
     <div class={`now ${contrast}`} style={{ fontSize: `${size}rem` }} aria-hidden="true">
@@ -49,7 +49,7 @@ export function CaptionBox({ stream }: { stream: Stream }) {
         {lines.length === 0 && <p class="note-line">{listens ? "Nothing has been said since this page was opened." : "Nobody listens to this stream. Set `transcribe` in its profile to have captions."}</p>}
         {lines.map((line) => line.kind === "note"
           ? <p class="note-line" key={line.key}>[{line.text}]</p>
-          : <p key={line.key}><time class="at">{clock(line.at)}</time> {line.text.replaceAll("\n", " ")}</p>)}
+          : <p key={line.key}><time class="at">{clock(line.at)}</time> <span data-line>{line.text.replaceAll("\n", " ")}</span></p>)}
       </div>
       {!following.value && <button class="link to-now" onClick={() => { following.value = true; log.current?.scrollTo({ top: log.current.scrollHeight }); }}>To the newest words ↓</button>}
       {place === "below" && listens && <Now name={stream.name} />}

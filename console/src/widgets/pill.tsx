@@ -9,8 +9,8 @@ export function State({ stream }: { stream: Pick<Stream, "state" | "detail"> }) 
   return <span class={`pill ${levelOf(stream.state)}`} title={stream.detail ?? undefined}><span class="dot" aria-hidden="true" />{stream.state}</span>;
 }
 
-export function Severity({ alert }: { alert: Pick<Alert, "severity"> }) {
-  return <span class={`severity ${alert.severity}`}><span class="mark" aria-hidden="true" />{alert.severity}</span>;
+export function Severity({ alert, short }: { alert: Pick<Alert, "severity">; short?: boolean }) {
+  return <span class={`severity ${alert.severity}`} title={alert.severity}><span class="mark" aria-hidden="true" /><span class={short ? "visually-hidden" : undefined}>{alert.severity}</span></span>;
 }
 
 export function Tags({ tags }: { tags: Record<string, string> | undefined }) {

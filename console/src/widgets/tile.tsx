@@ -107,7 +107,7 @@ function Counts({ stream }: { stream: Stream }) {
   return (
     <div class="counts">
       <span class="objects">
-        {counts.map(([name, n]) => <span key={name}><b>{n}</b> {name}</span>)}
+        {counts.map(([name, n]) => <span key={name}>{name} <b>{n}</b></span>)}
         {fresh && counts.length === 0 && <span class="quiet">nothing in sight</span>}
       </span>
       {figures && <span class="quiet" title={`Analysed pictures a second${figures.latency_ms ? `; each takes ${span(figures.latency_ms)}` : ""}`}>
