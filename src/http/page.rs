@@ -1,4 +1,6 @@
-//! Our own small page: the streams, and live captions of one of them. Embedded; loads nothing from elsewhere.
+//! Our own page, from what is built of `console/`. Embedded; loads nothing from elsewhere.
+
+mod files;
 
 use axum::{
     Extension,
@@ -7,11 +9,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
+pub(super) use self::files::file;
 use super::{Shared, guard::Pass};
 
-/// Nothing inline, nothing from elsewhere; `blob:` is how browsers play what a script fetched, `data:` its empty subtitles.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      media-src 'self' blob: data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// Nothing inline, nothing from elsewhere; `blob:` is how browsers show and play what a script fetched.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; \
+                      media-src 'self' blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// The page. A token in its query becomes a cookie, and leaves the address bar.
 pub(super) async fn page(State(service): State<Shared>, Extension(pass): Extension<Pass>) -> Response {
@@ -21,7 +24,7 @@ pub(super) async fn page(State(service): State<Shared>, Extension(pass): Extensi
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             response
         }
-        _ => html(include_str!("page/index.html")),
+        _ => html(files::INDEX),
     }
 }
 
@@ -38,17 +41,4 @@ pub(super) fn login(refused: Response) -> Response {
 fn html(text: &'static str) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
     (headers, text).into_response()
-}
-
-pub(super) async fn style() -> Response {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("page/page.css")).into_response()
-}
-
-pub(super) async fn script() -> Response {
-    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page/page.js")).into_response()
-}
-
-/// Plays HLS where the browser itself cannot; origin and licence in page/vendor.
-pub(super) async fn player() -> Response {
-    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page/vendor/hls.min.js")).into_response()
 }

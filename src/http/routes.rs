@@ -25,9 +25,7 @@ use crate::metrics::{self, MetricsSource as _, Scrape};
 fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
     match (verb, path) {
         (Verb::Get, "/") => get(page::page),
-        (Verb::Get, "/page.css") => get(page::style),
-        (Verb::Get, "/page.js") => get(page::script),
-        (Verb::Get, "/hls.js") => get(page::player),
+        (Verb::Get, "/page/{file}") => get(page::file),
         (Verb::Get, "/v1/streams") => get(streams::list),
         (Verb::Get, "/v1/streams/{name}") => get(streams::one),
         (Verb::Put, "/v1/streams/{name}") => put(attach::attach),

@@ -103,20 +103,24 @@ const TO: Parameter = query("to", "Before this time (RFC 3339).", Schema::Text);
 pub(super) const ROUTES: &[Route] = &[
     Route::get(
         "/",
-        "A page that shows live captions",
+        "The page, for people",
         &[
             good(&[("text/html", "")]),
             Answer { status: 303, description: "The token in the query was put into a cookie.", content: &[] },
         ],
     ),
-    Route { open: true, ..Route::get("/page.css", "The page's style", &[good(&[("text/css", "")])]) },
-    Route { open: true, ..Route::get("/page.js", "The page's script", &[good(&[("text/javascript", "")])]) },
     Route {
         open: true,
+        parameters: &[IF_NONE_MATCH],
         ..Route::get(
-            "/hls.js",
-            "The page's player, for browsers that cannot play HLS themselves",
-            &[good(&[("text/javascript", "")])],
+            "/page/{file}",
+            "A file of the page: script, style, icon, licences",
+            &[
+                good(&[("text/javascript", ""), ("text/css", ""), ("image/svg+xml", ""), ("text/plain", "")]),
+                SAME,
+                BAD,
+                Answer { status: 404, description: "The page has no such file.", content: &[(JSON, ERROR)] },
+            ],
         )
     },
     Route {

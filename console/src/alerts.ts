@@ -1,0 +1,48 @@
+// The alerts that are known: the newest record of each, newest first. Pure; bounded.
+import type { Alert } from "./types.ts";
+
+export const MOST_ALERTS = 500;
+
+/** Whether `a` says more than `b` about the same alert. */
+export function newer(a: Alert, b: Alert): boolean {
+  const [x, y] = [a.epoch ?? 0, b.epoch ?? 0];
+  return x !== y ? x > y : a.revision > b.revision;
+}
+
+/** `known` with `record`: what people did with it (acknowledged, silenced) stays where the record does not speak of it. */
+export function merge(known: ReadonlyMap<string, Alert>, records: readonly Alert[]): Map<string, Alert> {
+  const all = new Map(known);
+  for (const record of records) {
+    const old = all.get(record.alert);
+    if (!old) all.set(record.alert, record);
+    else if (newer(record, old)) all.set(record.alert, { ...record, acknowledged: record.acknowledged ?? old.acknowledged ?? null, silenced: record.silenced ?? old.silenced ?? null });
+    else if (!newer(old, record) && (record.acknowledged !== undefined || record.silenced !== undefined)) all.set(record.alert, record);
+  }
+  if (all.size <= MOST_ALERTS) return all;
+  return new Map(sorted(all.values()).slice(0, MOST_ALERTS).map((a) => [a.alert, a]));
+}
+
+/** Open ones first, then those that began last. */
+export function sorted(alerts: Iterable<Alert>): Alert[] {
+  return [...alerts].sort((a, b) => began(b) - began(a) || b.alert.localeCompare(a.alert));
+}
+
+export function began(alert: Alert): number {
+  return Date.parse(alert.since ?? alert.captured_at ?? "") || 0;
+}
+
+export const isOpen = (alert: Alert): boolean => alert.state !== "closed";
+
+/** Open, and nobody has said that he knows, nor that he wants not to be told. */
+export const isCalling = (alert: Alert): boolean => isOpen(alert) && !alert.acknowledged && !alert.silenced;
+
+export const SEVERITIES = ["critical", "warning", "info"] as const;
+
+/** How it went on, in a sentence's worth of steps. */
+export function life(alert: Alert): { word: string; at: string | null; why?: string }[] {
+  const steps: { word: string; at: string | null; why?: string }[] = [{ word: "began", at: alert.since }];
+  if (alert.revision > 0 && alert.state === "updated") steps.push({ word: "last news", at: alert.captured_at });
+  if (alert.until) steps.push({ word: "last so", at: alert.until });
+  if (alert.state === "closed") steps.push({ word: "closed", at: alert.captured_at, why: alert.closed_because ?? undefined });
+  return steps.map((step) => (step.why === undefined ? { word: step.word, at: step.at } : step));
+}

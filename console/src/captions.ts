@@ -1,0 +1,130 @@
+// What a reader of captions sees: lines that are final, once each, and below them what is still growing, with the words that
+// may change marked. Pure: records go in, lines come out.
+import type { Caption, Gap, Lost, Transcript, Word } from "./types.ts";
+
+export type Line =
+  | { kind: "words"; key: string; text: string; at: string | null; startMs: number; session: string }
+  | { kind: "note"; key: string; text: string; at: string | null };
+
+export interface GrowingWord { text: string; stable: boolean }
+
+const MOST_LINES = 200;
+const MOST_SEGMENTS = 16;
+const LINGER_MS = 4000;
+
+export class Captions {
+  /** Oldest first. */
+  readonly lines: Line[] = [];
+  private readonly growing = new Map<string, Caption>();
+  /** The final cues of segments that still grow: how many words of them are shown already. */
+  private readonly settled = new Map<string, Caption[]>();
+  private readonly segments = new Map<string, Transcript>();
+  private readonly taken = new Set<string>();
+  private newest: Caption | null = null;
+  private notes = 0;
+
+  /** Whether anything that is shown has changed. */
+  take(record: Caption | Transcript | Gap | Lost): boolean {
+    switch (record.type) {
+      case "caption": return this.caption(record);
+      case "transcript": return this.transcript(record);
+      case "gap": return this.note(`not heard or seen: ${record.reason.replaceAll("_", " ")}`, record.captured_at);
+      case "lost": return this.note("some lines are missing: the connection was too slow", null);
+    }
+  }
+
+  /**
+   * The lines that may still change; else the last final one, until the next begins. With `at` (milliseconds since 1970, by the
+   * service's clock) only as long as it is to be read.
+   */
+  now(at?: number): { lines: GrowingWord[][]; final: boolean } {
+    const cues = [...this.growing.values()].filter((c) => c.lines.length > 0).sort((a, b) => a.start_ms - b.start_ms);
+    if (cues.length === 0) {
+      if (this.newest && at !== undefined && at > readUntil(this.newest)) return { lines: [], final: true };
+      return { lines: (this.newest?.lines ?? []).map((line) => split(line).map((text) => ({ text, stable: true }))), final: true };
+    }
+    return { lines: cues.flatMap((cue) => this.marked(cue)), final: false };
+  }
+
+  /** The last words in one line, for a wall. */
+  last(): string {
+    const { lines } = this.now();
+    return lines.map((line) => line.map((w) => w.text).join(" ")).join(" ");
+  }
+
+  private caption(cue: Caption): boolean {
+    if (this.taken.has(cue.cue)) return false;
+    const known = this.growing.get(cue.cue);
+    if (known && known.revision >= cue.revision) return false;
+    if (!cue.final) {
+      // A new session's cues follow: those of the one before will never be final.
+      for (const [id, other] of this.growing) if (other.session !== cue.session) this.growing.delete(id);
+      this.growing.set(cue.cue, cue);
+      if (this.growing.size > MOST_SEGMENTS) this.growing.delete(first(this.growing.keys()));
+      return true;
+    }
+    this.growing.delete(cue.cue);
+    remember(this.taken, cue.cue, 4 * MOST_LINES);
+    if (cue.segment) {
+      const settled = this.settled.get(cue.segment) ?? [];
+      settled.push(cue);
+      this.settled.set(cue.segment, settled);
+      if (this.settled.size > MOST_SEGMENTS) this.settled.delete(first(this.settled.keys()));
+    }
+    // Also one that was taken back: what was before it does not come again.
+    this.newest = cue;
+    if (cue.lines.length > 0) {
+      this.add({ kind: "words", key: cue.cue, text: cue.lines.join("\n"), at: cue.captured_at, startMs: cue.start_ms, session: cue.session });
+    }
+    return true;
+  }
+
+  private transcript(transcript: Transcript): boolean {
+    const known = this.segments.get(transcript.segment);
+    if (known && known.revision >= transcript.revision) return false;
+    this.segments.delete(transcript.segment);
+    this.segments.set(transcript.segment, transcript);
+    if (this.segments.size > MOST_SEGMENTS) this.segments.delete(first(this.segments.keys()));
+    return this.growing.size > 0;
+  }
+
+  /** A cue's words with what its segment's transcript says of them: cues of a segment hold its words in order. */
+  private marked(cue: Caption): GrowingWord[][] {
+    const words: Word[] = (cue.segment && this.segments.get(cue.segment)?.words) || [];
+    const before = [...(this.settled.get(cue.segment ?? "") ?? []), ...this.growing.values()];
+    let at = before
+      .filter((c) => c.segment === cue.segment && c.cue !== cue.cue && c.start_ms < cue.start_ms)
+      .reduce((n, c) => n + c.lines.flatMap(split).length, 0);
+    return cue.lines.map((line) => split(line).map((text) => ({ text, stable: words[at++]?.stable ?? false })));
+  }
+
+  private note(text: string, at: string | null): boolean {
+    const last = this.lines[this.lines.length - 1];
+    if (last?.kind === "note" && last.text === text) return false;
+    this.notes += 1;
+    this.add({ kind: "note", key: `note-${this.notes}`, text, at });
+    return true;
+  }
+
+  private add(line: Line): void {
+    this.lines.push(line);
+    if (this.lines.length > MOST_LINES) this.lines.shift();
+  }
+}
+
+/** When a cue is over, with time to finish reading: it comes later than it was spoken. */
+function readUntil(cue: Caption): number {
+  const captured = Date.parse(cue.captured_at ?? "");
+  return Number.isNaN(captured) ? Number.POSITIVE_INFINITY : captured + (cue.end_ms - cue.pts_ms) + LINGER_MS;
+}
+
+const split = (line: string): string[] => line.split(/\s+/).filter(Boolean);
+
+function first<K>(keys: IterableIterator<K>): K {
+  return keys.next().value as K;
+}
+
+function remember(set: Set<string>, key: string, most: number): void {
+  set.add(key);
+  if (set.size > most) set.delete(first(set.values()));
+}

@@ -1,0 +1,207 @@
+// The live picture as fragments of MP4 over a WebSocket, played by Media Source Extensions: `video.currentTime` is stream time.
+// One media source a session; bounded in time and bytes.
+import { socketAddress, streamPath } from "../api.ts";
+import { waitFor } from "../live.ts";
+import type { Moment, Player, Report, Stage } from "./player.ts";
+import { steer, trim } from "./timeline.ts";
+
+interface Init { type: "init"; session: string; mime: string; width: number; height: number; has_audio: boolean }
+interface Clock { type: "clock"; pts_ms: number; captured_at: string | null; sent_at: string }
+interface End { type: "end"; detail: string | null }
+
+type Source = typeof MediaSource;
+const managed = (globalThis as { ManagedMediaSource?: Source }).ManagedMediaSource;
+
+/** Seconds of the past that are kept. */
+const KEEP = 20;
+/** Fragments that may wait for the browser. */
+const MOST_WAITING_BYTES = 32 << 20;
+const LEAST_BEHIND = 0.25;
+const MOST_BEHIND = 2.2;
+/** Tries without a picture after which another way is taken. */
+const MOST_TRIES = 4;
+
+export class Mse implements Player {
+  readonly kind = "mse";
+  private socket: WebSocket | null = null;
+  private source: MediaSource | null = null;
+  private buffer: SourceBuffer | null = null;
+  private address: string | null = null;
+  private waiting: ArrayBuffer[] = [];
+  private waitingBytes = 0;
+  private session: string | null = null;
+  private clock: { pts: number; captured: number } | null = null;
+  private behind = 0.6;
+  private tries = 0;
+  private shown = false;
+  private closed = false;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private readonly ticking: ReturnType<typeof setInterval>;
+
+  static possible(): boolean {
+    return typeof (managed ?? globalThis.MediaSource) === "function";
+  }
+
+  constructor(private readonly stage: Stage, private readonly name: string, private readonly tell: (report: Report) => void,
+    private readonly giveUp: (why: string) => void) {
+    this.ticking = setInterval(() => this.tick(), 250);
+    this.connect();
+  }
+
+  moment(): Moment | null {
+    const { video } = this.stage;
+    return this.session && video.readyState >= 2 ? { by: "pts", session: this.session, ms: video.currentTime * 1000 } : null;
+  }
+
+  capturedAt(): number | null {
+    return this.clock && this.moment() ? this.clock.captured + this.stage.video.currentTime * 1000 - this.clock.pts : null;
+  }
+
+  holdBack(ms: number): void {
+    this.behind = Math.min(MOST_BEHIND, Math.max(LEAST_BEHIND, ms / 1000));
+  }
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+    clearInterval(this.ticking);
+    this.socket?.close();
+    this.drop();
+  }
+
+  private connect(): void {
+    if (this.closed) return;
+    const socket = new WebSocket(socketAddress(streamPath(this.name, "/live.mp4")));
+    socket.binaryType = "arraybuffer";
+    this.socket = socket;
+    socket.onmessage = (event) => {
+      if (this.socket !== socket) return;
+      if (typeof event.data === "string") this.text(JSON.parse(event.data) as Init | Clock | End);
+      else this.fragment(event.data as ArrayBuffer);
+    };
+    socket.onclose = (event) => {
+      if (this.socket !== socket || this.closed) return;
+      this.socket = null;
+      this.again(event.reason || "the connection to the picture was lost");
+    };
+  }
+
+  private again(why: string): void {
+    this.tries += 1;
+    if (this.tries > MOST_TRIES && !this.shown) return this.giveUp(why);
+    this.tell({ is: "waiting", why: `${why}; trying again` });
+    this.timer = setTimeout(() => this.connect(), waitFor(this.tries));
+  }
+
+  private text(message: Init | Clock | End): void {
+    if (message.type === "clock") {
+      this.stage.skew.take(message.sent_at, Date.now());
+      if (message.captured_at) this.clock = { pts: message.pts_ms, captured: Date.parse(message.captured_at) };
+    } else if (message.type === "end") {
+      this.tell({ is: "waiting", why: message.detail ?? "the stream ended" });
+    } else if (message.type === "init") {
+      this.begin(message);
+    }
+  }
+
+  private begin(init: Init): void {
+    const Source = managed ?? MediaSource;
+    if (!Source.isTypeSupported(init.mime)) {
+      this.socket?.close();
+      return this.giveUp(`this browser does not play ${init.mime}`);
+    }
+    this.drop();
+    this.session = init.session;
+    this.clock = null;
+    const source = new Source();
+    this.source = source;
+    this.address = URL.createObjectURL(source);
+    const { video } = this.stage;
+    if (managed) video.disableRemotePlayback = true;
+    video.src = this.address;
+    source.addEventListener("sourceopen", () => {
+      if (this.source !== source) return;
+      const buffer = source.addSourceBuffer(init.mime);
+      buffer.mode = "segments";
+      buffer.addEventListener("updateend", () => this.feed());
+      this.buffer = buffer;
+      this.feed();
+    }, { once: true });
+    void video.play().catch(() => {});
+  }
+
+  private fragment(bytes: ArrayBuffer): void {
+    this.waiting.push(bytes);
+    this.waitingBytes += bytes.byteLength;
+    if (this.waitingBytes > MOST_WAITING_BYTES) {
+      // Begun anew at a keyframe: better than to be later and later.
+      this.socket?.close();
+      return;
+    }
+    this.feed();
+  }
+
+  private feed(): void {
+    const buffer = this.buffer;
+    if (!buffer || buffer.updating || this.source?.readyState !== "open") return;
+    const next = this.waiting[0];
+    if (!next) return;
+    try {
+      buffer.appendBuffer(next);
+      this.waiting.shift();
+      this.waitingBytes -= next.byteLength;
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "QuotaExceededError") this.tidy(2);
+      else this.socket?.close();
+    }
+  }
+
+  /** Four times a second: the pace, what is let go, and how it goes. */
+  private tick(): void {
+    const { video } = this.stage;
+    if (video.error) {
+      const why = `the browser cannot play it: ${video.error.message || `error ${video.error.code}`}`;
+      this.socket?.close();
+      return this.giveUp(why);
+    }
+    const ranges = this.ranges();
+    if (ranges.length === 0) return;
+    if (!video.paused) {
+      const { rate, seek } = steer(video.currentTime, ranges, this.behind, video.playbackRate);
+      if (seek !== null) video.currentTime = seek;
+      if (video.playbackRate !== rate) video.playbackRate = rate;
+    }
+    this.tidy(KEEP);
+    if (video.readyState >= 2 && this.socket) {
+      if (!this.shown || this.tries > 0) this.tell({ is: "playing", kind: "mse", note: null });
+      this.shown = true;
+      this.tries = 0;
+    }
+  }
+
+  private tidy(keep: number): void {
+    const buffer = this.buffer;
+    if (!buffer || buffer.updating) return;
+    const old = trim(this.stage.video.currentTime, this.ranges(), keep);
+    if (old) buffer.remove(old[0], old[1]);
+  }
+
+  private ranges(): [number, number][] {
+    const { buffered } = this.stage.video;
+    return Array.from({ length: buffered.length }, (_, i) => [buffered.start(i), buffered.end(i)]);
+  }
+
+  private drop(): void {
+    const { video } = this.stage;
+    this.buffer = null;
+    this.source = null;
+    this.waiting = [];
+    this.waitingBytes = 0;
+    if (this.address) {
+      URL.revokeObjectURL(this.address);
+      this.address = null;
+      video.removeAttribute("src");
+      video.load();
+    }
+  }
+}

@@ -1,0 +1,18 @@
+// Lists that forget: nothing on this page grows without end. Pure.
+
+/** Keeps the newest `most` of what is put in, in order. */
+export class Ring<T> {
+  readonly items: T[] = [];
+  constructor(readonly most: number) {}
+  push(item: T): void {
+    this.items.push(item);
+    // A third at a time, so that pushing stays cheap.
+    if (this.items.length > this.most * 1.33) this.items.splice(0, this.items.length - this.most);
+  }
+  last(): T | undefined {
+    return this.items[this.items.length - 1];
+  }
+  clear(): void {
+    this.items.length = 0;
+  }
+}

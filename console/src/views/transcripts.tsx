@@ -1,0 +1,128 @@
+// What was said, found again by its words; from each a way to the moment, and all of it to take along.
+import type { JSX } from "preact";
+import { useSignal } from "@preact/signals";
+import { useEffect, useId } from "preact/hooks";
+import { began } from "../alerts.ts";
+import { alertPath, get, query, Refused, words } from "../api.ts";
+import { href } from "../route.ts";
+import { alerts, streams } from "../state.ts";
+import { clock, position } from "../time.ts";
+import type { Found } from "../types.ts";
+
+interface Answer { transcripts: Found[]; after: string | null }
+const PAGE = 50;
+const FORMATS = [["vtt", "WebVTT", true], ["srt", "SRT", true], ["jsonl", "JSON Lines", false], ["csv", "CSV", false]] as const;
+
+export function Transcripts({ filter }: { filter: Record<string, string> }) {
+  const id = useId();
+  const found = useSignal<Found[] | null>(null);
+  const after = useSignal<string | null>(null);
+  const trouble = useSignal<string | null>(null);
+  const missing = useSignal(false);
+  const busy = useSignal(false);
+  const asked = { q: filter["q"], stream: filter["stream"], from: iso(filter["from"]), to: iso(filter["to"]) };
+  const key = JSON.stringify(asked);
+  const load = async (more: boolean, signal?: AbortSignal) => {
+    busy.value = true;
+    try {
+      const answer = await get<Answer>(`/v1/history/transcripts${query({ ...asked, limit: PAGE, after: more ? after.value : null })}`, signal);
+      found.value = more ? [...(found.value ?? []), ...answer.transcripts].slice(-2000) : answer.transcripts;
+      after.value = answer.after;
+      trouble.value = null;
+    } catch (error) {
+      if (signal?.aborted) return;
+      missing.value = error instanceof Refused && error.missing;
+      trouble.value = words(error);
+    }
+    busy.value = false;
+  };
+  useEffect(() => {
+    const abort = new AbortController();
+    void load(false, abort.signal);
+    return () => abort.abort();
+  }, [key]);
+  const submit = (event: JSX.TargetedSubmitEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    location.hash = href({ view: "transcripts", filter: Object.fromEntries([...form].map(([k, v]) => [k, String(v).trim()])) });
+  };
+  if (missing.value) return <><div class="head"><h1>Transcripts</h1></div><div class="empty"><p>This service keeps no history of what was said. Switch it on with <code>[history]</code> in its configuration.</p></div></>;
+  return (
+    <>
+      <div class="head"><h1>Transcripts</h1></div>
+      <form class="search-form card" role="search" onSubmit={submit} key={key}>
+        <div class="grow"><label for={`${id}-q`}>Words</label><input id={`${id}-q`} name="q" type="search" defaultValue={filter["q"] ?? ""} placeholder="ask not what your country" autocomplete="off" /></div>
+        <div><label for={`${id}-s`}>Stream</label><select id={`${id}-s`} name="stream" defaultValue={filter["stream"] ?? ""}><option value="">All streams</option>{(streams.value ?? []).map((s) => <option key={s.name} value={s.name} selected={s.name === filter["stream"]}>{s.name}</option>)}</select></div>
+        <div><label for={`${id}-f`}>From</label><input id={`${id}-f`} name="from" type="datetime-local" defaultValue={filter["from"] ?? ""} /></div>
+        <div><label for={`${id}-t`}>To</label><input id={`${id}-t`} name="to" type="datetime-local" defaultValue={filter["to"] ?? ""} /></div>
+        <button class="primary">Search</button>
+      </form>
+      {trouble.value && <p class="note bad" role="alert">{trouble.value}</p>}
+      {found.value && (
+        <>
+          <div class="row results-head">
+            <p role="status" class="quiet">{found.value.length === 0 ? "Nothing was said that fits." : `${found.value.length}${after.value ? " or more" : ""} ${found.value.length === 1 ? "stretch" : "stretches"} of speech, newest first`}</p>
+            {found.value.length > 0 && <Exports asked={asked} />}
+          </div>
+          <ol class="found">{found.value.map((t) => <Row key={t.id} found={t} />)}</ol>
+          {after.value && <button disabled={busy.value} onClick={() => void load(true)}>{busy.value ? "Loading…" : "More"}</button>}
+        </>
+      )}
+    </>
+  );
+}
+
+/** All of it as a file. Those with a timeline hold one stream. */
+function Exports({ asked }: { asked: Record<string, string | undefined> }) {
+  return (
+    <p class="exports">
+      <span class="quiet">Take it along:</span>
+      {FORMATS.filter(([, , timeline]) => !timeline || asked["stream"]).map(([format, word]) => <a key={format} download href={`/v1/history/transcripts${query({ ...asked, format })}`}>{word}</a>)}
+      {!asked["stream"] && <span class="quiet">and, of one stream, WebVTT and SRT</span>}
+    </p>
+  );
+}
+
+function Row({ found }: { found: Found }) {
+  const open = useSignal(false);
+  return (
+    <li>
+      <p class="quiet"><time dateTime={found.captured_at ?? undefined}>{clock(found.captured_at)}</time> · <a href={href({ view: "stream", name: found.stream })}>{found.stream}</a> · at {position(found.start_ms)} of its session
+        <button class="link" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>{open.value ? "less" : "the moment"}</button></p>
+      <p class="text">{found.snippet ? found.snippet.map((part, i) => (part.hit ? <mark key={i}>{part.text}</mark> : part.text)) : found.text}</p>
+      {open.value && <Moment found={found} />}
+    </li>
+  );
+}
+
+/** Before it and after it so long is shown, too. */
+const AROUND_MS = 45_000;
+/** Clips begin so long before their alert (`evidence.pre_roll_secs`). */
+const PRE_ROLL_MS = 5000;
+
+/** What was said around it, and where an alert's clip covers it, that clip, at that moment. */
+function Moment({ found }: { found: Found }) {
+  const context = useSignal<Found[] | null>(null);
+  const at = Date.parse(found.captured_at ?? "");
+  useEffect(() => {
+    if (Number.isNaN(at)) return;
+    const near = (ms: number) => new Date(at + ms).toISOString();
+    get<Answer>(`/v1/history/transcripts${query({ stream: found.stream, from: near(-AROUND_MS), to: near(AROUND_MS), limit: 50 })}`)
+      .then((answer) => (context.value = [...answer.transcripts].sort((a, b) => a.start_ms - b.start_ms)), () => (context.value = [found]));
+  }, [found.id]);
+  const clip = [...alerts.value.values()].find((a) => a.stream === found.stream && a.evidence.clip && a.state === "closed" && began(a) - PRE_ROLL_MS <= at && at <= Date.parse(a.captured_at ?? "") + PRE_ROLL_MS);
+  const offset = clip ? Math.max(0, (at - began(clip) + PRE_ROLL_MS) / 1000) : 0;
+  return (
+    <div class="moment">
+      {clip && <video class="clip" controls preload="metadata" src={`${alertPath(clip.alert, "/clip.mp4")}#t=${offset.toFixed(1)}`} aria-label={`Clip of the alert ${clip.summary}, at this moment`} />}
+      {!clip && <p class="quiet">No clip covers this moment: clips are kept of alerts.</p>}
+      <ol>{(context.value ?? []).map((t) => <li key={t.id} class={t.id === found.id ? "this" : ""}><time>{clock(t.captured_at)}</time> {t.text}</li>)}</ol>
+    </div>
+  );
+}
+
+/** A local time of a form as RFC 3339; nothing where it is none. */
+function iso(local: string | undefined): string | undefined {
+  const at = local ? new Date(local) : null;
+  return at && !Number.isNaN(at.getTime()) ? at.toISOString() : undefined;
+}

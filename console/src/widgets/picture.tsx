@@ -1,0 +1,146 @@
+// The live picture of a stream with its boxes, and the few things one does with it.
+import { useSignal, type Signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { draw, place, type Shown } from "../overlay.ts";
+import { Watching, type Report } from "../player/player.ts";
+import { median } from "../player/timeline.ts";
+import { hub } from "../state.ts";
+import { span } from "../time.ts";
+import type { Stream } from "../types.ts";
+import { Icon } from "./icon.tsx";
+
+/** How late the picture is, measured twice a second over the last minute. */
+export interface Delay { nowMs: number; medianMs: number }
+const MEASURED = 120;
+
+export function Picture({ stream, children, quiet }: { stream: Stream; children?: ComponentChildren; quiet?: Signal<boolean> }) {
+  const stage = useRef<HTMLDivElement>(null);
+  const video = useRef<HTMLVideoElement>(null);
+  const still = useRef<HTMLCanvasElement>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const report = useSignal<Report>({ is: "starting" });
+  const delay = useSignal<Delay | null>(null);
+  const boxesLate = useSignal(false);
+  const shown = useSignal<Shown>({ boxes: true, names: true, trails: true });
+  const playable = stream.state === "playing";
+
+  useEffect(() => {
+    if (!video.current || !still.current || !canvas.current || !playable) return;
+    const [v, s, c] = [video.current, still.current, canvas.current];
+    v.muted = true;
+    const watching = new Watching({ video: v, still: s, skew: hub.skew }, stream, (r) => (report.value = r));
+    const stop = follow(watching, stream.name, c, () => (quiet?.value ? { boxes: false, names: false, trails: false } : shown.value), boxesLate);
+    const measured: number[] = [];
+    const timer = setInterval(() => {
+      const captured = watching.player?.capturedAt();
+      if (captured === null || captured === undefined || v.paused && watching.player?.kind !== "stills") return;
+      const nowMs = Math.max(0, hub.skew.server(Date.now()) - captured);
+      measured.push(nowMs);
+      if (measured.length > MEASURED) measured.shift();
+      delay.value = { nowMs, medianMs: median(measured) ?? nowMs };
+      // Boxes come once a picture is analysed: the picture waits for them, as long as that is short.
+      watching.player?.holdBack((hub.of(stream.name).lateMs ?? 300) + 150);
+    }, 500);
+    return () => {
+      clearInterval(timer);
+      stop();
+      watching.close();
+      delay.value = null;
+    };
+  }, [stream.name, playable]);
+
+  const size = stream.source?.video;
+  const veil = !playable ? (stream.detail ?? stream.state) : report.value.is === "starting" ? "Connecting to the picture…" : report.value.is === "playing" ? null : report.value.why;
+  return (
+    <figure class="player" ref={stage}>
+      <div class="stage" style={size?.width && size.height ? { aspectRatio: `${size.width} / ${size.height}` } : undefined}>
+        <video ref={video} playsInline muted autoplay aria-label={`Live picture of ${stream.name}`} />
+        <canvas ref={still} class="still" hidden role="img" aria-label={`Newest picture of ${stream.name}`} />
+        <canvas ref={canvas} class="overlay" aria-hidden="true" data-boxes={boxesLate.value ? "late" : "in time"} />
+        {children}
+        {veil !== null && <div class="veil" role="status"><span>{veil}</span></div>}
+      </div>
+      <Controls video={video} stage={stage} shown={shown} report={report} hasSound={Boolean(stream.source?.audio)} />
+      <figcaption>
+        <Lateness report={report} delay={delay} />
+        {boxesLate.value && <span class="text-warn">The boxes come later than the picture: the analysis is behind.</span>}
+      </figcaption>
+    </figure>
+  );
+}
+
+function Lateness({ report, delay }: { report: Signal<Report>; delay: Signal<Delay | null> }) {
+  const d = delay.value;
+  const r = report.value;
+  if (r.is !== "playing") return null;
+  return (
+    <span class="lateness" data-kind={r.kind} data-delay-ms={d ? Math.round(d.nowMs) : undefined} data-median-ms={d ? Math.round(d.medianMs) : undefined}>
+      {d ? <>Picture <b>{span(d.nowMs)}</b> behind the camera <span class="quiet">(median {span(d.medianMs)})</span></> : "How late the picture is cannot be told: it carries no date."}
+      {r.note && <span class="quiet"> · {r.note}</span>}
+    </span>
+  );
+}
+
+function Controls({ video, stage, shown, report, hasSound }: {
+  video: { current: HTMLVideoElement | null }; stage: { current: HTMLElement | null }; shown: Signal<Shown>; report: Signal<Report>; hasSound: boolean;
+}) {
+  const muted = useSignal(true);
+  const paused = useSignal(false);
+  const moving = report.value.is === "playing" && report.value.kind !== "stills";
+  const toggle = (key: keyof Shown) => (shown.value = { ...shown.value, [key]: !shown.value[key] });
+  const full = () => void (document.fullscreenElement ? document.exitFullscreen() : stage.current?.requestFullscreen?.());
+  return (
+    <div class="controls" role="group" aria-label="Picture">
+      <button class="plain" disabled={!moving} aria-label={paused.value ? "Play, live" : "Pause"} onClick={() => {
+        if (!video.current) return;
+        paused.value = !paused.value;
+        if (paused.value) video.current.pause();
+        else void video.current.play();
+      }}><Icon name={paused.value ? "play" : "pause"} /></button>
+      {hasSound && <button class="plain" disabled={!moving} aria-pressed={!muted.value} aria-label="Sound" title={muted.value ? "Sound is off" : "Sound is on"} onClick={() => {
+        muted.value = !muted.value;
+        if (video.current) video.current.muted = muted.value;
+      }}><Icon name={muted.value ? "muted" : "loud"} /></button>}
+      <span class="switches">
+        {(["boxes", "names", "trails"] as const).map((key) => <button key={key} class="chip" aria-pressed={shown.value[key]} onClick={() => toggle(key)}>{key}</button>)}
+      </span>
+      <button class="plain" aria-label="Full screen" onClick={full}><Icon name="full" /></button>
+    </div>
+  );
+}
+
+/** Draws the boxes of the moment that is shown, in every frame of the screen; ends when the function that is returned is called. */
+function follow(watching: Watching, name: string, canvas: HTMLCanvasElement, shown: () => Shown, late: Signal<boolean>): () => void {
+  let frame = 0;
+  let drawn = "";
+  let lateSince = 0;
+  const next = () => {
+    frame = requestAnimationFrame(next);
+    const player = watching.player;
+    const moment = player?.moment();
+    const { detections } = hub.of(name);
+    const key = moment ? `${moment.ms}|${detections.last()?.id}|${canvas.clientWidth}|${JSON.stringify(shown())}` : "";
+    if (key === drawn) return;
+    drawn = key;
+    const [wide, high] = [Math.round(canvas.clientWidth * devicePixelRatio), Math.round(canvas.clientHeight * devicePixelRatio)];
+    if (canvas.width !== wide || canvas.height !== high) {
+      canvas.width = wide;
+      canvas.height = high;
+    }
+    const context = canvas.getContext("2d");
+    if (!context) return;
+    context.clearRect(0, 0, wide, high);
+    const placed = moment ? place(detections.items, moment) : null;
+    const isLate = Boolean(moment && detections.last() && (!placed || placed.lateMs > 700));
+    if (!isLate) lateSince = 0;
+    else if (lateSince === 0) lateSince = performance.now();
+    late.value = isLate && performance.now() - lateSince > 3000;
+    if (placed) draw(context, placed, shown(), devicePixelRatio);
+    // For tests: which boxes lie on which moment.
+    canvas.dataset["moment"] = moment ? String(Math.round(moment.ms)) : "";
+    canvas.dataset["n"] = String(placed?.objects.length ?? 0);
+  };
+  frame = requestAnimationFrame(next);
+  return () => cancelAnimationFrame(frame);
+}
