@@ -8,7 +8,7 @@ use base::time::Clock;
 use crate::{
     config::ProfileConfig,
     dictation::Dictation,
-    evidence::EvidenceStore,
+    evidence::{AlertDesk, EvidenceStore},
     feed::{Feed, FeedOptions},
     hls::{self, HlsConfig, HlsStore},
     http::{self, AppState, HttpConfig, HttpServer, SpeechPort, control::Control},
@@ -48,7 +48,7 @@ impl Front {
         house: &House,
         mut profiles: impl Iterator<Item = &'a ProfileConfig>,
         control: Control,
-        alerts: Option<EvidenceStore>,
+        (alerts, desk): (Option<EvidenceStore>, AlertDesk),
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<HttpServer> {
         let mut speech: Option<Arc<dyn SpeechPort>> = None;
@@ -63,6 +63,8 @@ impl Front {
             house: house.roster(),
             speech,
             alerts,
+            desk,
+            audit: None,
             control,
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),

@@ -1,9 +1,12 @@
 //! The table of our routes: what the router, the OpenAPI document and the answer to a wrong method are made from.
 
+mod desk;
+
 use super::{
     alerts, captions,
     openapi::{Answer, ERROR, Parameter, Route, Schema, Verb},
     transcribe,
+    users::Role,
 };
 use crate::{control::selectors::STATES, feed::Kind};
 
@@ -90,15 +93,22 @@ const ALERT_FILTERS: [Parameter; 5] = [
 ];
 
 /// Every route that is ours, in the order of the document.
-pub(super) const ROUTES: &[Route] = &[
-    Route::get(
-        "/",
-        "A page that shows live captions",
-        &[
-            good(&[("text/html", "")]),
-            Answer { status: 303, description: "The token in the query was put into a cookie.", content: &[] },
-        ],
-    ),
+pub(super) fn rows() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(desk::ROUTES)
+}
+
+const ROUTES: &[Route] = &[
+    Route {
+        open: true,
+        ..Route::get(
+            "/",
+            "A page that shows live captions",
+            &[
+                good(&[("text/html", "")]),
+                Answer { status: 303, description: "The token in the query began a session.", content: &[] },
+            ],
+        )
+    },
     Route { open: true, ..Route::get("/page.css", "The page's style", &[good(&[("text/css", "")])]) },
     Route { open: true, ..Route::get("/page.js", "The page's script", &[good(&[("text/javascript", "")])]) },
     Route {
@@ -192,7 +202,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route::get(
         "/v1/alerts/{id}",
         "The newest record of an alert",
-        &[good(&[(JSON, "alert")]), BAD, NO_ALERT, NO_EVIDENCE],
+        &[good(&[(JSON, "KeptAlert")]), BAD, NO_ALERT, NO_EVIDENCE],
     ),
     Route {
         description: "At first the analysed picture, some seconds later the camera's own, with the objects and the rule's zones.",
@@ -291,6 +301,8 @@ pub(super) const ROUTES: &[Route] = &[
             query("format", "Samples, little endian. Default: `s16le`.", Schema::OneOf(&transcribe::FORMATS)),
             query("types", "Kinds of records that come back. Default: `transcripts,gaps`.", Schema::SomeOf(&KINDS)),
         ],
+        // It takes others' share of the models.
+        role: Role::Operator,
         ..Route::get(
             "/v1/transcribe",
             "Send sound, get transcripts back (WebSocket)",

@@ -25,6 +25,7 @@ const shown = () => ({
     if (message.type() === 'error' && /Content Security Policy/.test(message.text())) tell({ error: message.text() });
   });
   await page.goto(url);
+  await page.waitForSelector('#login:not([hidden])');
   await page.fill('input[name=access_token]', token);
   await page.click('button');
   await page.waitForSelector('#streams a');

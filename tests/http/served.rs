@@ -18,6 +18,7 @@ use base::{
 };
 use eyewitness::{
     control::desk::Board,
+    evidence::AlertDesk,
     feed::{Feed, FeedOptions},
     http::{AppState, HouseView, HttpConfig, HttpServer, SpeechPort, control::Control, serve},
     metrics::Scrape,
@@ -55,6 +56,8 @@ pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPo
         house: Arc::clone(rest) as _,
         speech,
         alerts: None,
+        desk: AlertDesk::in_memory(SystemClock::new()),
+        audit: None,
         control: Control::default(),
         clock: SystemClock::new(),
         playlist: Some("/v1/streams/{name}/hls/master.m3u8"),

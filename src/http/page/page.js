@@ -18,6 +18,7 @@ async function list() {
   const list = $("streams");
   try {
     const answer = await fetch("/v1/streams");
+    $("login").hidden = answer.status !== 401;
     if (!answer.ok) throw new Error((await answer.json()).error);
     const { streams } = await answer.json();
     list.replaceChildren(...streams.map((stream) => {
@@ -116,6 +117,15 @@ function picture(shown) {
   $("late").hidden = !shown;
 }
 $("video").onerror = () => picture(false);
+
+$("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const token = event.target.elements.access_token.value;
+  const headers = { "Content-Type": "application/json" };
+  const answer = await fetch("/v1/session", { method: "POST", headers, body: JSON.stringify({ token }) });
+  $("refused").textContent = answer.ok ? "" : (await answer.json()).error;
+  if (answer.ok) list();
+});
 
 addEventListener("hashchange", list);
 list();
