@@ -288,7 +288,7 @@ const CHECKS: &[Check] = &[
         advice: "Nothing, if there are to be no alerts. Otherwise write rules (`[rules.NAME]`), and leave `evidence.enabled` true.",
         look: |facts, _| {
             let says = "nothing is kept of alerts: there are no rules, or `evidence.enabled` is false".to_owned();
-            (!facts.has_evidence).then(|| Finding { level: Level::Ok, subject: None, says }).into_iter().collect()
+            (!facts.has_evidence).then_some(Finding { level: Level::Ok, subject: None, says }).into_iter().collect()
         },
     },
     Check {

@@ -185,7 +185,7 @@ fn the_service_and_its_workers() {
         &[("model_missing", Level::Bad, "yolo", "no such file")],
     );
 
-    let worker = |is_this, age_ms, version: &str| WorkerListed {
+    let worker = |is_this, age_ms: i64, version: &str| WorkerListed {
         announcement: Announcement { version: version.into(), ..Announcement::default() },
         at_ms: 1_000_000 - age_ms,
         is_this,
