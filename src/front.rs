@@ -8,7 +8,7 @@ use base::time::Clock;
 use crate::{
     config::ProfileConfig,
     dictation::Dictation,
-    evidence::EvidenceStore,
+    evidence::{AlertDesk, EvidenceStore},
     feed::{Feed, FeedOptions},
     history::History,
     hls::{self, HlsConfig, HlsStore},
@@ -54,7 +54,7 @@ impl Front {
         house: &House,
         mut profiles: impl Iterator<Item = &'a ProfileConfig>,
         control: Control,
-        alerts: Option<EvidenceStore>,
+        (alerts, desk): (Option<EvidenceStore>, AlertDesk),
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<HttpServer> {
         let mut speech: Option<Arc<dyn SpeechPort>> = None;
@@ -70,6 +70,8 @@ impl Front {
             speech,
             alerts,
             history: self.onlookers.history,
+            desk,
+            audit: None,
             control,
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),

@@ -64,6 +64,12 @@ impl Scrape {
         family.samples.push((text, value));
     }
 
+    /// The values of a family: labels as they are rendered, and the value.
+    pub fn samples(&self, name: &str) -> impl Iterator<Item = (&str, f64)> {
+        let samples = self.families.get(name).map(|family| family.samples.as_slice()).unwrap_or_default();
+        samples.iter().map(|(labels, value)| (labels.as_str(), *value))
+    }
+
     /// A stream's account of frames and sound.
     pub fn ledger(&mut self, stream: &str, reading: &LedgerReading) {
         let labels = [("stream", stream)];

@@ -15,7 +15,7 @@ use base::{
     time::Clock,
 };
 use parking_lot::RwLock;
-use sinks::SinkProbe;
+use sinks::{SinkProbe, SinkReading};
 
 use crate::{
     control::{fence::Fence, report::Figures},
@@ -104,6 +104,10 @@ impl HouseView for Roster {
 
     fn figures(&self, stream: &str) -> Option<Figures> {
         self.streams.read().get(stream).map(|analysis| analysis.figures())
+    }
+
+    fn sinks(&self) -> Vec<SinkReading> {
+        self.sinks.read().iter().map(SinkProbe::read).collect()
     }
 
     fn scrape(&self, out: &mut Scrape) {

@@ -7,6 +7,7 @@ mod desk;
 mod feed;
 mod gate;
 mod history;
+mod operating;
 mod page;
 mod running;
 pub(crate) mod served;

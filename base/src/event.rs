@@ -378,6 +378,21 @@ pub struct Alert {
     pub closed_because: Option<String>,
     /// What it rests on.
     pub evidence: Evidence,
+    /// Somebody wished to hear nothing of it; none where nobody did.
+    pub silenced: Option<Silenced>,
+}
+
+/// Somebody wished to hear nothing of an alert for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silenced {
+    /// Id of the silence.
+    pub id: String,
+    /// Who wished it.
+    pub by: String,
+    /// Until when.
+    pub until: Timestamp,
+    /// Why, in their words.
+    pub reason: String,
 }
 
 /// What an alert rests on.

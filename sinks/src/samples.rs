@@ -174,6 +174,7 @@ pub(crate) fn alert(stream: &Arc<StreamInfo>, number: u64, state: AlertState) ->
             snapshot: Some(format!("/v1/alerts/{alert}/snapshot.jpg")),
             clip: None,
         },
+        silenced: None,
     }));
     Event { id: format!("{alert}-{revision}"), ..event(stream, now, body) }
 }

@@ -31,7 +31,7 @@ mod template;
 
 use body::Body;
 pub use body::TemplateName;
-pub use config::{Kind, RetryConfig, WebhookConfig};
+pub use config::{Kind, RetryConfig, WebhookConfig, WhenSilenced};
 use pace::Pace;
 use post::{Answer, Poster, Request};
 use sign::Key;

@@ -22,12 +22,12 @@ pub mod kit;
 pub mod read;
 mod speech;
 mod status;
-pub use alert::{AlertEvidence, AlertRecord, Severity, Shape};
+pub use alert::{AlertEvidence, AlertRecord, Severity, Shape, Silenced};
 pub use speech::{CaptionRecord, TranscriptRecord, WordRecord};
 pub use status::{Audio, GapRecord, Reason, Source, State, StatusRecord, Video};
 
 /// Version of this wire format, in every record: `major.minor`. The minor grows when fields are added.
-pub const SPEC_VERSION: &str = "1.4";
+pub const SPEC_VERSION: &str = "1.5";
 
 /// Most records of a frame with a few objects are shorter.
 const USUAL_BYTES: usize = 768;

@@ -20,7 +20,7 @@ use sinks::file::{Existing, FileConfig};
 use super::{EXIT_FAILED, EXIT_UNDELIVERED, begin, say, say_err};
 use crate::{
     config::{self, CheckedStream, ProfileConfig},
-    evidence::{AlertFilter, EvidenceConfig, EvidenceStore},
+    evidence::{AlertDesk, AlertFilter, EvidenceConfig, EvidenceStore},
     front::{Front, GOODBYE},
     history::{History, HistoryConfig},
     hls::HlsConfig,
@@ -98,9 +98,16 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let kept_in = EvidenceConfig::default().path;
     let evidence = EvidenceStore::open(EvidenceConfig::default(), front.players(), Arc::clone(&clock))?;
     house.keep_evidence(evidence.clone());
+    let desk = AlertDesk::in_memory(Arc::clone(&clock));
+    house.listen_to_desk(desk.clone());
     house.connect(&sinks, &running, onlookers, grace)?;
-    let server =
-        front.open(&house, std::iter::once(&stream.profile), Control::default(), Some(evidence.clone()), &clock)?;
+    let server = front.open(
+        &house,
+        std::iter::once(&stream.profile),
+        Control::default(),
+        (Some(evidence.clone()), desk),
+        &clock,
+    )?;
     say(&format!("A real RTSP camera plays the bundled clip at {}", stream.url));
     say(&format!("Attached as `{}`: {} looks at every frame, {} listens.", stream.name, args.detect, args.transcribe));
     say(&format!("Picture and captions, live: http://{}/", server.local_addr()));

@@ -31,7 +31,7 @@ use crate::{
         resolver::{Resolver, Settings},
         selectors::DEFAULT_PROFILE,
     },
-    evidence::EvidenceStore,
+    evidence::{AlertDesk, DESK_FILE, EvidenceStore},
     front::{Front, GOODBYE},
     history::History,
     http::control::Control as HttpControl,
@@ -115,11 +115,16 @@ pub(super) fn run(args: Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     if let Some(store) = &evidence {
         house.keep_evidence(store.clone());
     }
+    let alert_desk = match &front {
+        Some(_) => AlertDesk::open(config.evidence.path.join(DESK_FILE), Arc::clone(&clock)),
+        None => AlertDesk::in_memory(Arc::clone(&clock)),
+    };
+    house.listen_to_desk(alert_desk.clone());
     house.connect(&config.sinks, &Running::Live, onlookers, grace)?;
     let profiles = config.streams.iter().map(|s| &s.profile).chain(config.profiles.values());
     let prober = Arc::new(Probing::new(Arc::clone(&resolver), Arc::clone(&clock)));
     let shown = HttpControl::new(desk.clone(), keeps_store, &resolver, Some(prober));
-    let server = front.map(|front| front.open(&house, profiles, shown, evidence, &clock)).transpose()?;
+    let server = front.map(|front| front.open(&house, profiles, shown, (evidence, alert_desk), &clock)).transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.local_addr(), "the HTTP service listens");
         if config.cluster.is_some() && advertised.is_none() && own_address(server.local_addr()).is_none() {

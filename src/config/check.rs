@@ -100,6 +100,14 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
                 Err(e) => problems.push(wrong(format!("`advertise`: {e}"))),
             }
         }
+        for (name, user) in &mut checked.users {
+            if let Some(token) = &user.token {
+                match expand(token.expose_secret(), env) {
+                    Ok(token) => user.token = Some(token.into()),
+                    Err(e) => problems.push(wrong(format!("user `{name}`: `token`: {e}"))),
+                }
+            }
+        }
         problems.extend(checked.check().err().map(|e| wrong(e.to_string())));
         checked_http = Some(checked);
     }

@@ -7,6 +7,7 @@
 
 mod config;
 mod counts;
+mod desk;
 mod draw;
 mod folder;
 mod gathering;
@@ -35,6 +36,7 @@ use serde_json::Value;
 
 pub use self::{
     config::{BadEvidence, EvidenceConfig},
+    desk::{Acknowledged, AlertDesk, DeskError, FILE as DESK_FILE, Silence, SilenceWish},
     index::AlertFilter,
     news::{NewsItem, NewsReader, NextNews},
 };
@@ -235,6 +237,11 @@ impl EvidenceStore {
     pub fn record(&self, id: &str) -> Option<String> {
         let shared = self.known(id)?;
         shared.folder.record(id).map(|json| json.trim_end().to_owned())
+    }
+
+    /// Whether an alert is kept.
+    pub fn has(&self, id: &str) -> bool {
+        self.known(id).is_some()
     }
 
     /// Where a file of an alert lies. Looks at the disk.

@@ -59,6 +59,7 @@ pub(crate) fn alert(
             snapshot: paths.0,
             clip: paths.1,
         },
+        silenced: None,
     }));
     let (session, pts) = (session(name), Pts::from_millis(at_ms));
     let mut event = Event::named(&stream, &session, "", pts, None, body);

@@ -3,20 +3,34 @@
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
+    Extension,
     body::Body,
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery, Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use futures_util::stream;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     task::spawn_blocking,
     time::timeout,
 };
 
-use super::{Service, Shared, error::Refusal, file, params::Params, table::JSON, tail::lost, told};
-use crate::evidence::{AlertFile, AlertFilter, EvidenceStore, NewsReader, NextNews, NoFile};
+use super::{
+    Service, Shared, body,
+    error::Refusal,
+    file,
+    guard::Pass,
+    params::Params,
+    silences::{self, refused, text},
+    table::JSON,
+    tail::lost,
+    told,
+};
+use crate::evidence::{AlertDesk, AlertFile, AlertFilter, EvidenceStore, NewsReader, NextNews, NoFile};
 
 /// Words of `state`.
 pub(super) const STATES: [&str; 4] = ["open", "opened", "updated", "closed"];
@@ -42,9 +56,9 @@ impl Service {
     }
 }
 
-/// Reads what is kept, where waiting for a disk holds nobody up.
-async fn reading<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the reading broke down; this is a bug");
+/// Reads or writes where waiting for a disk holds nobody up.
+pub(super) async fn waiting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the disk's thread broke down; this is a bug");
     spawn_blocking(work).await.map_err(broken)
 }
 
@@ -64,10 +78,31 @@ pub(super) async fn list(State(service): State<Shared>, RawQuery(query): RawQuer
         return Err(Refusal::bad(format!("`limit={most}` is more than {MOST}")));
     }
     let kept = service.kept()?;
-    let records = reading(move || kept.newest(&filter, most)).await?;
+    let desk = service.desk.clone();
+    let all = waiting(move || kept.newest(&filter, most).iter().map(|json| with_desk(&desk, json)).collect::<Vec<_>>());
     // Each is JSON already.
-    let body = format!("{{\"alerts\":[{}]}}\n", records.join(","));
+    let body = format!("{{\"alerts\":[{}]}}\n", all.await?.join(","));
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
+}
+
+/// A record with what people said about its alert.
+fn with_desk(desk: &AlertDesk, json: &str) -> String {
+    let Ok(mut record) = serde_json::from_str::<Value>(json) else { return json.to_owned() };
+    let word = |key: &str| record[key].as_str().unwrap_or_default();
+    let acknowledged = desk
+        .acknowledged(word("alert"))
+        .map(|said| json!({ "by": said.by, "at": silences::time(said.at_ms), "note": said.note }));
+    let silenced = match word("state") {
+        // As it was when it ended.
+        "closed" => record.get("silenced").cloned(),
+        _ => desk.silence_of(word("stream"), word("rule")).map(|silence| {
+            let until = silences::time(silence.until_ms);
+            json!({ "id": silence.id, "by": silence.by, "until": until, "reason": silence.reason })
+        }),
+    };
+    record["acknowledged"] = acknowledged.unwrap_or_default();
+    record["silenced"] = silenced.unwrap_or_default();
+    record.to_string()
 }
 
 /// One.
@@ -78,9 +113,60 @@ pub(super) async fn one(
 ) -> Result<Response, Refusal> {
     Params::parse(query.as_deref(), &[])?;
     let kept = service.kept()?;
-    let asked = id.clone();
-    let record = reading(move || kept.record(&asked)).await?.ok_or_else(|| unknown(&id))?;
+    shown(&service, kept, id).await
+}
+
+async fn shown(service: &Service, kept: EvidenceStore, id: String) -> Result<Response, Refusal> {
+    let (desk, asked) = (service.desk.clone(), id.clone());
+    let record = waiting(move || kept.record(&asked).map(|json| with_desk(&desk, &json))).await?;
+    let record = record.ok_or_else(|| unknown(&id))?;
     Ok(([(header::CONTENT_TYPE, JSON)], record + "\n").into_response())
+}
+
+/// Body of an acknowledgement.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Acknowledgement {
+    /// What the next one should know: up to 500 characters. Default: nothing.
+    #[serde(default)]
+    #[schemars(length(max = 500))]
+    note: Option<String>,
+}
+
+/// Somebody has seen to it.
+pub(super) async fn acknowledge(
+    State(service): State<Shared>,
+    Extension(pass): Extension<Pass>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Refusal> {
+    Params::parse(query.as_deref(), &[])?;
+    let kept = service.kept()?;
+    let Acknowledgement { note } = body::read(request).await?;
+    let note = text("note", note)?;
+    if !kept.has(&id) {
+        return Err(unknown(&id));
+    }
+    let (desk, by, of, asked) = (service.desk.clone(), pass.user().to_owned(), kept.clone(), id.clone());
+    waiting(move || desk.acknowledge(&asked, &by, note, |alert| of.has(alert))).await?.map_err(refused)?;
+    shown(&service, kept, id).await
+}
+
+/// Nobody has, after all.
+pub(super) async fn unacknowledge(
+    State(service): State<Shared>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    Params::parse(query.as_deref(), &[])?;
+    let kept = service.kept()?;
+    if !kept.has(&id) {
+        return Err(unknown(&id));
+    }
+    let (desk, asked) = (service.desk.clone(), id.clone());
+    waiting(move || desk.unacknowledge(&asked)).await?.map_err(refused)?;
+    shown(&service, kept, id).await
 }
 
 /// The picture.
@@ -117,7 +203,7 @@ async fn evidence(
         AlertFile::Snapshot => ("snapshot", "image/jpeg"),
         AlertFile::Clip => ("clip", "video/mp4"),
     };
-    let found = reading(move || kept.file(&asked, file)).await?;
+    let found = waiting(move || kept.file(&asked, file)).await?;
     let path = found.map_err(|why| match why {
         NoFile::Unknown => unknown(id),
         NoFile::NotYet => Refusal::new(
@@ -156,6 +242,7 @@ pub(super) async fn events(
     let reader = reader.ok_or_else(|| Refusal::busy("the service is stopping"))?;
     let follower = Follower {
         reader,
+        desk: service.desk.clone(),
         keep_alive: service.keep_alive,
         stopping: service.stopping.clone(),
         _place: service.client()?,
@@ -179,6 +266,7 @@ pub(super) async fn events(
 /// A client that follows alerts.
 struct Follower {
     reader: NewsReader,
+    desk: AlertDesk,
     keep_alive: Duration,
     stopping: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
@@ -197,7 +285,10 @@ impl Follower {
             next = timeout(self.keep_alive, self.reader.next()) => next,
         };
         match next {
-            Ok(NextNews::Item(item)) => (format!("id: {}\nevent: alert\ndata: {}\n\n", item.id, item.json), false),
+            Ok(NextNews::Item(item)) => {
+                let json = with_desk(&self.desk, &item.json);
+                (format!("id: {}\nevent: alert\ndata: {json}\n\n", item.id), false)
+            }
             // Without an id: the browser keeps the last one.
             Ok(NextNews::Lost(n_records)) => (format!("event: lost\ndata: {}\n\n", lost("", n_records)), false),
             Ok(NextNews::Closed) => (": end, the service is stopping\n\n".into(), true),

@@ -1,20 +1,17 @@
-//! The HTTP service's keys, and what is refused of them. Pure, except for reading the token's file.
+//! The HTTP service's keys, and what is refused of them. Pure.
 
 use std::{
-    fs,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use schemars::JsonSchema;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
-use super::HttpError;
-
-/// Fewest characters of a token: what 96 random bits are in Base64.
-const LEAST_TOKEN: usize = 16;
+use super::{HttpError, proxies::Proxies, users::UserConfig};
 
 /// The HTTP service: captions, metrics, health.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -30,15 +27,23 @@ pub struct HttpConfig {
     pub advertise: Option<String>,
     /// The secret that clients have to send (`Authorization: Bearer ...`): at least 16 letters, digits or `-._~+/=`.
     /// Example: `"${EYEWITNESS_TOKEN}"`; make one with `openssl rand -hex 24`. Default: none, everybody on this machine
-    /// may read.
+    /// may read and change everything. Whoever has it is an operator.
     #[serde(deserialize_with = "secret")]
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretString>,
     /// File that holds the token; spaces and newlines around it are ignored.
     pub token_file: Option<PathBuf>,
+    /// More people and programs that may use the service, by name, each with a role and a token. Default: none.
+    pub users: BTreeMap<String, UserConfig>,
     /// Origins of other web sites whose pages may use this service, such as `["https://wall.example.org"]`. The host of
     /// each is also accepted as a name of this service behind a proxy. Default: none but our own page.
     pub allowed_origins: Vec<String>,
+    /// Addresses or networks of proxies before this service, such as `["127.0.0.1", "10.0.0.0/8"]`: what they say in
+    /// `X-Forwarded-For` is taken for the client's address, in limits and in the audit. Default: none.
+    pub trusted_proxies: Vec<String>,
+    /// Requests a second that one user, or one address without a user, may send; five times as many at once. More get 429 with
+    /// `Retry-After`. 0: any number. Default: 200.
+    pub requests_per_sec: u32,
     /// Records (captions, transcripts, status, gaps) kept a stream for readers that are slow or come back. Default: 1024.
     pub feed_records: usize,
     /// Readers and speakers served at the same time. One more is told to try again later. Default: 256.
@@ -54,7 +59,10 @@ impl Default for HttpConfig {
             advertise: None,
             token: None,
             token_file: None,
+            users: BTreeMap::new(),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            requests_per_sec: 200,
             feed_records: 1024,
             max_clients: 256,
             keep_alive_secs: 15,
@@ -62,7 +70,7 @@ impl Default for HttpConfig {
     }
 }
 
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::from))
 }
 
@@ -72,13 +80,12 @@ impl HttpConfig {
     /// # Errors
     /// Every [`HttpError`] but `TokenFile`, `Bind` and `Start`.
     pub fn check(&self) -> Result<(), HttpError> {
-        if self.token.is_some() && self.token_file.is_some() {
-            return Err(HttpError::TwoTokens);
-        }
-        if let Some(token) = &self.token {
-            check_token(token)?;
-        } else if self.token_file.is_none() && !self.is_private() {
+        self.check_users()?;
+        if !self.has_token() && !self.is_private() {
             return Err(HttpError::WideWithoutToken { listen: self.listen });
+        }
+        if let Err(wrong) = Proxies::parse(&self.trusted_proxies) {
+            return Err(HttpError::BadProxy { text: wrong.to_owned() });
         }
         if let Some(address) = &self.advertise
             && !is_reachable(address)
@@ -111,27 +118,6 @@ impl HttpConfig {
     pub(super) fn keep_alive(&self) -> Duration {
         Duration::from_secs(self.keep_alive_secs)
     }
-
-    /// The token, from wherever it is.
-    pub(super) fn read_token(&self) -> Result<Option<SecretString>, HttpError> {
-        let Some(path) = &self.token_file else { return Ok(self.token.clone()) };
-        let text = fs::read_to_string(path).map_err(|source| HttpError::TokenFile { path: path.clone(), source })?;
-        let token = SecretString::from(text.trim());
-        check_token(&token)?;
-        Ok(Some(token))
-    }
-}
-
-/// RFC 6750, section 2.1: `b64token`.
-fn check_token(token: &SecretString) -> Result<(), HttpError> {
-    let token = token.expose_secret();
-    if token.len() < LEAST_TOKEN {
-        return Err(HttpError::ShortToken { length: token.len(), least: LEAST_TOKEN });
-    }
-    if !token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b)) {
-        return Err(HttpError::TokenCharacters);
-    }
-    Ok(())
 }
 
 /// `host:port`, or the URL of a service, in characters that stand in a header.
@@ -180,7 +166,7 @@ mod tests {
         check("{}", Ok(()));
         check(r#"{"listen":"[::1]:0"}"#, Ok(()));
         check(r#"{"listen":"[::ffff:127.0.0.1]:80"}"#, Ok(()));
-        let wide: &[&str] = &["0.0.0.0:8642", "`token`", "`token_file`", "127.0.0.1:8642"];
+        let wide: &[&str] = &["0.0.0.0:8642", "`token`", "`token_file`", "`users`", "127.0.0.1:8642"];
         check(r#"{"listen":"0.0.0.0:8642"}"#, Err(wide));
         check(r#"{"listen":"[::]:8642"}"#, Err(&["[::]:8642"]));
         check(r#"{"listen":"192.0.2.7:80"}"#, Err(&["192.0.2.7:80"]));
@@ -189,6 +175,8 @@ mod tests {
         check(&format!(r#"{{"token":"{TOKEN}","token_file":"t"}}"#), Err(&["`token`", "`token_file`"]));
         check(r#"{"token":"hunter2"}"#, Err(&["7 characters", "at least 16"]));
         check(r#"{"token":"hunter2 hunter2 hunter2"}"#, Err(&["letters, digits"]));
+        check(r#"{"trusted_proxies":["127.0.0.1","10.0.0.0/8"],"requests_per_sec":0}"#, Ok(()));
+        check(r#"{"trusted_proxies":["proxy.lan"]}"#, Err(&["`trusted_proxies`", "proxy.lan", "10.0.0.0/8"]));
         check(r#"{"allowed_origins":["https://a.example:8443"]}"#, Ok(()));
         for origin in ["a.example", "https://", "https://a.example/", "*", "null", "https://u:p@a.example"] {
             check(&format!(r#"{{"allowed_origins":["{origin}"]}}"#), Err(&["allowed_origins", "https://"]));
@@ -216,17 +204,5 @@ mod tests {
     fn the_token_is_never_shown() {
         let config: HttpConfig = serde_json::from_str(&format!(r#"{{"token":"{TOKEN}"}}"#)).expect("configuration");
         assert!(!format!("{config:?}").contains(TOKEN));
-    }
-
-    #[test]
-    fn token_file() {
-        let dir = tempfile::tempdir().expect("folder");
-        let path = dir.path().join("token");
-        let config = HttpConfig { token_file: Some(path.clone()), ..HttpConfig::default() };
-        assert!(config.read_token().expect_err("no file").to_string().contains("token_file"));
-        std::fs::write(&path, format!("  {TOKEN}\n")).expect("file");
-        assert_eq!(config.read_token().expect("token").expect("token").expose_secret(), TOKEN);
-        std::fs::write(&path, "\n").expect("file");
-        assert!(config.read_token().is_err());
     }
 }

@@ -12,7 +12,7 @@ use axum::{
 pub enum HttpError {
     /// The address is reachable from outside, and there is no token.
     #[error(
-        "others can reach `listen` = {listen}, and no token is set: set `token` (such as \"${{EYEWITNESS_TOKEN}}\") or `token_file`, or listen on 127.0.0.1:{}",
+        "others can reach `listen` = {listen}, and no token is set: set `token` (such as \"${{EYEWITNESS_TOKEN}}\"), `token_file` or `users`, or listen on 127.0.0.1:{}",
         listen.port()
     )]
     WideWithoutToken {
@@ -33,6 +33,30 @@ pub enum HttpError {
     /// A token that does not fit into a header.
     #[error("the token may only have letters, digits and `-._~+/=`: make one with `openssl rand -hex 24`")]
     TokenCharacters,
+    /// Somebody's entry under `users`.
+    #[error("user `{name}`: {problem}")]
+    User {
+        /// As written.
+        name: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// With one token for two, nobody could say who it was.
+    #[error("users `{first}` and `{second}` have the same token: give each one of their own")]
+    SameToken {
+        /// One of them; `operator` is whoever has `http.token`.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Neither an address nor a network.
+    #[error(
+        "`{text}` in `trusted_proxies` is neither an address nor a network: write something like 127.0.0.1 or 10.0.0.0/8"
+    )]
+    BadProxy {
+        /// As written.
+        text: String,
+    },
     /// The token's file cannot be read.
     #[error("`token_file` {} cannot be read: {source}", path.display())]
     TokenFile {

@@ -8,6 +8,7 @@ use crate::{
     metrics::Scrape,
 };
 use base::{event::Event, time::Clock};
+use sinks::SinkReading;
 
 /// What the house tells about itself. Called on the service's threads: must be quick and must not wait.
 pub trait HouseView: Send + Sync {
@@ -24,6 +25,11 @@ pub trait HouseView: Send + Sync {
     fn figures(&self, stream: &str) -> Option<Figures> {
         let _ = stream;
         None
+    }
+
+    /// How the sinks are.
+    fn sinks(&self) -> Vec<SinkReading> {
+        Vec::new()
     }
 
     /// Writes all metrics of the house, see [`Scrape`].

@@ -7,6 +7,7 @@
 
 mod alerts;
 mod attach;
+mod audit;
 mod body;
 mod captions;
 mod config;
@@ -14,22 +15,29 @@ pub mod control;
 mod error;
 mod file;
 mod guard;
+mod health;
 mod history;
 mod house;
+mod limits;
 pub mod openapi;
 mod page;
 mod params;
 mod patient;
 mod probe;
 mod profiles;
+mod proxies;
 mod routes;
 mod schemas;
 mod server;
+mod session;
+mod sessions;
+mod silences;
 mod socket;
 mod streams;
 mod table;
 mod tail;
 mod transcribe;
+mod users;
 mod vtt;
 mod workers;
 
@@ -40,16 +48,22 @@ use base::time::Clock;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::{audit::AuditLog, control::Control, error::Refusal, guard::Guard};
 pub use self::{
+    audit::{AuditKeeper, AuditRecord},
     config::HttpConfig,
     error::HttpError,
     house::{HouseView, MOST_AHEAD, SpeechInput, SpeechOutput, SpeechPort, SpeechRefused, SpeechRequest},
     openapi::{Route, Verb},
     probe::describe as probed,
     server::{HttpServer, serve},
+    users::{Role, UserConfig},
 };
-use self::{control::Control, error::Refusal, guard::Guard};
-use crate::{evidence::EvidenceStore, feed::Feed, history::History};
+use crate::{
+    evidence::{AlertDesk, EvidenceStore},
+    feed::Feed,
+    history::History,
+};
 
 /// What the service serves.
 pub struct AppState {
@@ -63,6 +77,10 @@ pub struct AppState {
     pub alerts: Option<EvidenceStore>,
     /// What was said and how streams fared; none where nothing is kept.
     pub history: Option<History>,
+    /// What people said about alerts.
+    pub desk: AlertDesk,
+    /// Keeps the audit for longer than the service lives; none where nobody does.
+    pub audit: Option<AuditKeeper>,
     /// What is attached, and the way to change it.
     pub control: Control,
     /// Time.
@@ -97,6 +115,10 @@ struct Service {
     stopping: watch::Receiver<bool>,
     /// Answers by route and status.
     requests: Mutex<BTreeMap<(String, u16), u64>>,
+    audit: AuditLog,
+    desk: AlertDesk,
+    /// What counters stood at during the last minute.
+    past: Mutex<health::Past>,
 }
 
 type Shared = Arc<Service>;

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::users::Role;
+
 /// A method that the service understands; GET answers HEAD as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -50,17 +52,34 @@ pub struct Route {
     pub answers: &'static [Answer],
     /// Needs no token.
     pub open: bool,
+    /// Who may, where a token is needed.
+    pub role: Role,
 }
 
 impl Route {
-    /// A route that is read, without parameters; the rest is put in with `..`.
+    /// A route that is read, by anybody who has a token, without parameters; the rest is put in with `..`.
     pub const fn get(path: &'static str, summary: &'static str, answers: &'static [Answer]) -> Self {
-        Self { verb: Verb::Get, path, summary, description: "", parameters: &[], body: None, answers, open: false }
+        Self {
+            verb: Verb::Get,
+            path,
+            summary,
+            description: "",
+            parameters: &[],
+            body: None,
+            answers,
+            open: false,
+            role: Role::Viewer,
+        }
     }
 
-    /// A route that writes.
+    /// A route that writes, for operators; what is asked of it stands in the audit.
     pub const fn write(verb: Verb, path: &'static str, summary: &'static str, answers: &'static [Answer]) -> Self {
-        Self { verb, ..Self::get(path, summary, answers) }
+        Self { verb, role: Role::Operator, ..Self::get(path, summary, answers) }
+    }
+
+    /// The role that it wants; none where no token is needed.
+    pub const fn need(&self) -> Option<Role> {
+        if self.open { None } else { Some(self.role) }
     }
 }
 
@@ -109,9 +128,9 @@ pub struct Answer {
 pub const ERROR: &str = "Error";
 
 /// The document.
-pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
+pub(super) fn document(needs_token: bool, extra: &'static [Route]) -> String {
     let mut paths = Map::new();
-    for route in super::table::ROUTES.iter().chain(extra) {
+    for route in super::table::rows().chain(extra) {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.verb.as_str().to_ascii_lowercase()] = operation(route, needs_token);
     }
@@ -153,6 +172,8 @@ pub(super) fn document(needs_token: bool, extra: &[Route]) -> String {
                 "bearer": { "type": "http", "scheme": "bearer" },
                 "query": { "type": "apiKey", "in": "query", "name": super::params::ACCESS_TOKEN,
                            "description": "For clients that can send no header (EventSource, WebSocket in browsers)." },
+                "session": { "type": "apiKey", "in": "cookie", "name": super::sessions::COOKIE,
+                             "description": "Of `POST /v1/session`. What changes something must then come from our own page." },
             },
         },
     });
@@ -217,25 +238,35 @@ fn operation(route: &Route, needs_token: bool) -> Value {
     route.answers.iter().for_each(&mut add);
     let refusal = |status, description| Answer { status, description, content: &[("application/json", ERROR)] };
     if !route.open {
-        add(&refusal(401, "The token is missing or wrong."));
+        add(&refusal(401, "The token is missing or wrong, or the session is over."));
     }
+    add(&refusal(
+        429,
+        "Too many requests, or too many wrong tokens, came from there: `Retry-After` says when to try again.",
+    ));
     if route.body.is_some() {
         add(&refusal(408, "The body took too long to come."));
         add(&refusal(413, "The body is longer than 64 KiB."));
         add(&refusal(415, "`Content-Type` is not `application/json`."));
     }
-    add(&refusal(403, "A page of another origin asks, and that origin is not allowed."));
+    add(&refusal(
+        403,
+        "A page of another origin asks, and that origin is not allowed; or a viewer asks for what operators do.",
+    ));
     add(&refusal(
         421,
         "The service listens for this machine only and was asked under another name; or another worker has the stream.",
     ));
     let security = match (route.open, needs_token) {
         (true, _) => json!([]),
-        (false, true) => json!([{ "bearer": [] }, { "query": [] }]),
+        (false, true) => json!([{ "bearer": [] }, { "query": [] }, { "session": [] }]),
         // Nothing is needed now; a token is understood where one is set.
-        (false, false) => json!([{}, { "bearer": [] }, { "query": [] }]),
+        (false, false) => json!([{}, { "bearer": [] }, { "query": [] }, { "session": [] }]),
     };
     let mut operation = json!({ "summary": route.summary, "security": security, "responses": answers });
+    if let Some(role) = route.need() {
+        operation["x-role"] = role.as_str().into();
+    }
     if !route.description.is_empty() {
         operation["description"] = route.description.into();
     }

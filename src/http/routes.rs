@@ -1,5 +1,7 @@
 //! What happens to every request before and after its route, and which function answers which row of the table.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::{
     RequestExt as _, Router,
     extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
@@ -10,14 +12,19 @@ use axum::{
 };
 
 use super::{
-    Service, Shared, alerts, attach,
+    Service, Shared, alerts, attach, audit,
     captions::captions,
     error::Refusal,
-    history,
-    openapi::Verb,
-    page, probe, profiles, streams,
-    table::{JSON, ROUTES},
+    guard::{Ask, Pass},
+    health, history,
+    openapi::{Route, Verb},
+    page, probe, profiles,
+    server::Peer,
+    session::{self, Entrance},
+    silences, streams,
+    table::{self, JSON},
     transcribe::transcribe,
+    users::Role,
     workers,
 };
 use crate::metrics::{self, MetricsSource as _, Scrape};
@@ -39,6 +46,16 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
         (Verb::Get, "/v1/alerts/{id}/clip.mp4") => get(alerts::clip),
         (Verb::Get, "/v1/history/transcripts") => get(history::transcripts),
         (Verb::Get, "/v1/history/series") => get(history::series),
+        (Verb::Post, "/v1/alerts/{id}/acknowledge") => post(alerts::acknowledge),
+        (Verb::Delete, "/v1/alerts/{id}/acknowledge") => delete(alerts::unacknowledge),
+        (Verb::Get, "/v1/silences") => get(silences::list),
+        (Verb::Post, "/v1/silences") => post(silences::silence),
+        (Verb::Delete, "/v1/silences/{id}") => delete(silences::lift),
+        (Verb::Post, "/v1/session") => post(session::login),
+        (Verb::Get, "/v1/session") => get(session::who),
+        (Verb::Delete, "/v1/session") => delete(session::logout),
+        (Verb::Get, "/v1/audit") => get(audit::list),
+        (Verb::Get, "/v1/health") => get(health::health),
         (Verb::Get, "/v1/profiles") => get(profiles::list),
         (Verb::Get, "/v1/workers") => get(workers::list),
         (Verb::Post, "/v1/probe") => post(probe::probe),
@@ -54,7 +71,7 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
 /// The router of the whole service.
 pub(super) fn router(service: Shared, extra: Router) -> Router {
     let mut router = Router::new().merge(extra.with_state(()));
-    for route in ROUTES {
+    for route in table::rows() {
         router = router.route(route.path, handler(route.verb, route.path));
     }
     router
@@ -80,7 +97,7 @@ async fn method_not_allowed(State(service): State<Shared>, request: Request) -> 
 /// The methods of a path: `GET, HEAD, PUT`.
 fn allowed(service: &Service, path: &str) -> String {
     let mut methods = Vec::new();
-    for route in ROUTES.iter().chain(service.extra_routes).filter(|route| route.path == path) {
+    for route in table::rows().chain(service.extra_routes).filter(|route| route.path == path) {
         methods.push(route.verb.as_str());
         if route.verb == Verb::Get {
             methods.push("HEAD");
@@ -89,60 +106,104 @@ fn allowed(service: &Service, path: &str) -> String {
     if methods.is_empty() { "GET, HEAD".to_owned() } else { methods.join(", ") }
 }
 
-/// What every request passes: the guard before, headers and the count after. Writes no query anywhere: it may hold the
-/// token.
+/// What every request passes: the guard before; headers, the count and the audit after. Writes no query anywhere: it may
+/// hold the token.
 async fn front(State(service): State<Shared>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("other", |path| path.as_str()).to_owned();
     let method = request.method().clone();
-    let open = ROUTES.iter().any(|r| r.open && r.path == route);
-    let pass = service.guard.check(&method, request.uri(), request.headers(), open);
-    let mut allowed_origin = None;
-    let mut response = match pass {
-        Ok(pass) => {
-            allowed_origin = pass.allowed_origin.clone();
-            if method == Method::OPTIONS && allowed_origin.is_some() {
-                preflight()
-            } else {
-                request.extensions_mut().insert(pass);
-                let refusal = match unreadable(&mut request).await {
-                    None => streams::elsewhere(&service, &route, request.uri().path()),
-                    unreadable => unreadable,
-                };
-                match refusal {
-                    Some(refusal) => refusal.into_response(),
-                    None => next.run(request).await,
-                }
+    let row = row(&service, &method, &route);
+    let need = match row {
+        Some(row) => row.need(),
+        None if method.is_safe() => Some(Role::Viewer),
+        None => Some(Role::Operator),
+    };
+    let names = names(&mut request).await;
+    let peer = request.extensions().get::<Peer>().map_or(UNKNOWN, |peer| peer.0);
+    let ask = Ask { method: &method, uri: request.uri(), headers: request.headers(), peer };
+    let (pass, outcome) = service.guard.check(&ask, need);
+    let mut response = match outcome {
+        Ok(()) if method == Method::OPTIONS && pass.allowed_origin.is_some() => preflight(),
+        Ok(()) => {
+            request.extensions_mut().insert(pass.clone());
+            let refusal = match &names {
+                Ok(_) => streams::elsewhere(&service, &route, request.uri().path()),
+                Err(()) => Some(Refusal::bad("the path is not UTF-8: names have letters, digits, `.`, `_` and `-`")),
+            };
+            match refusal {
+                Some(refusal) => refusal.into_response(),
+                None => next.run(request).await,
             }
         }
-        Err(refusal) => {
-            let refused = refusal.into_response();
-            if refused.status() == StatusCode::UNAUTHORIZED && route == "/" { page::login(refused) } else { refused }
-        }
+        Err(refusal) => refusal.into_response(),
     };
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
-    let reach = if allowed_origin.is_some() { "cross-origin" } else { "same-origin" };
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static(reach));
-    if let Some(origin) = allowed_origin.and_then(|o| HeaderValue::from_str(&o).ok()) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, location"));
-    }
+    put_headers(&mut response, pass.allowed_origin.as_deref());
     let status = response.status().as_u16();
     tracing::debug!(%method, route, status, "request");
+    let entrance = response.extensions_mut().remove::<Entrance>();
+    if entrance.is_some() || row.is_some_and(|row| row.verb != Verb::Get) {
+        note(&service, &pass, entrance, (method.as_str(), &route, &names.unwrap_or_default()), status);
+    }
     *service.requests.lock().entry((route, status)).or_default() += 1;
     response
 }
 
-/// A refusal where a name in the path is no text, such as `%ff`: no handler has to look.
-async fn unreadable(request: &mut Request) -> Option<Refusal> {
+/// Of a request that came in no connection.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// The row of the table that a request is for.
+fn row(service: &Service, method: &Method, route: &str) -> Option<&'static Route> {
+    let verb = if method == Method::HEAD { Method::GET.as_str() } else { method.as_str() };
+    table::rows().chain(service.extra_routes).find(|row| row.path == route && row.verb.as_str() == verb)
+}
+
+/// Writes down who would have changed something, or logged in.
+fn note(
+    service: &Service,
+    pass: &Pass,
+    entrance: Option<Entrance>,
+    (method, route, names): (&str, &str, &[String]),
+    status: u16,
+) {
+    let who = entrance.and_then(|entrance| entrance.0).or_else(|| pass.who.clone());
+    let (kind, name) = audit::subject(route, names);
+    let record = audit::AuditRecord {
+        at: service.clock.wall(),
+        user: who.as_ref().map(|who| who.user.to_string()),
+        role: who.as_ref().map(|who| who.role),
+        address: pass.address,
+        method: method.to_owned(),
+        route: route.to_owned(),
+        kind,
+        name,
+        status,
+    };
+    service.audit.note(record, service.clock.monotonic());
+}
+
+/// What goes with every answer. Nothing of ours is for a frame, a form or a script of another site.
+fn put_headers(response: &mut Response, allowed_origin: Option<&str>) {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert("permissions-policy", HeaderValue::from_static(page::PERMISSIONS));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(page::NO_PAGE));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    let reach = if allowed_origin.is_some() { "cross-origin" } else { "same-origin" };
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static(reach));
+    if let Some(origin) = allowed_origin.and_then(|o| HeaderValue::from_str(o).ok()) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, location, retry-after"));
+    }
+}
+
+/// The names in the path; an error where one is no text, such as `%ff`: no handler has to look.
+async fn names(request: &mut Request) -> Result<Vec<String>, ()> {
     match request.extract_parts::<RawPathParams>().await {
-        Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => {
-            Some(Refusal::bad("the path is not UTF-8: names have letters, digits, `.`, `_` and `-`"))
-        }
-        _ => None,
+        Ok(params) => Ok(params.iter().map(|(_, value)| value.to_owned()).collect()),
+        Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => Err(()),
+        Err(_) => Ok(Vec::new()),
     }
 }
 
@@ -172,6 +233,11 @@ async fn readyz(State(service): State<Shared>) -> Result<&'static str, Refusal> 
 }
 
 async fn metrics(State(service): State<Shared>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], scrape(&service).render()).into_response()
+}
+
+/// All numbers there are.
+pub(super) fn scrape(service: &Service) -> Scrape {
     let mut out = Scrape::default();
     service.house.scrape(&mut out);
     service.feed.scrape(&mut out);
@@ -183,6 +249,7 @@ async fn metrics(State(service): State<Shared>) -> Response {
     }
     let n_clients = service.max_clients - service.clients.available_permits();
     out.gauge("eyewitness_http_clients", "Readers and speakers now.", &[], n_clients as f64);
+    out.gauge("eyewitness_http_max_clients", "Most readers and speakers.", &[], service.max_clients as f64);
     for ((route, status), n) in service.requests.lock().iter() {
         out.counter(
             "eyewitness_http_requests_total",
@@ -192,5 +259,5 @@ async fn metrics(State(service): State<Shared>) -> Response {
         );
     }
     out.gauge("eyewitness_build_info", "Always 1.", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], out.render()).into_response()
+    out
 }

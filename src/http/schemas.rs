@@ -5,9 +5,12 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value, json};
 
 use super::{
+    alerts::Acknowledgement,
     attach::Tags,
     control::ProbeRequest,
     openapi::{reference, relocate},
+    session::Credentials,
+    silences::SilenceRequest,
 };
 use crate::control::{attachment::Attachment, selectors::STATES};
 
@@ -34,8 +37,19 @@ pub(super) fn control() -> Map<String, Value> {
         json!({ "type": "boolean", "description": "Streams can be attached and detached while the service runs." });
     schemas.insert("Workers".into(), workers);
     schemas.insert("Probe".into(), probe());
-    schemas.insert("Alerts".into(), list("alerts", "alert"));
     schemas.extend(super::history::schemas());
+    schemas.insert("Alerts".into(), list("alerts", "KeptAlert"));
+    schemas.insert("KeptAlert".into(), kept_alert());
+    schemas.insert("Acknowledgement".into(), request::<Acknowledgement>("Acknowledgement"));
+    schemas.insert("SilenceRequest".into(), request::<SilenceRequest>("SilenceRequest"));
+    schemas.insert("Silence".into(), silence());
+    schemas.insert("Silences".into(), list("silences", "Silence"));
+    schemas.insert("Credentials".into(), request::<Credentials>("Credentials"));
+    schemas.insert("Session".into(), session());
+    schemas.insert("AuditRecord".into(), audit_record());
+    schemas.insert("Audit".into(), list("records", "AuditRecord"));
+    schemas.insert("Check".into(), check());
+    schemas.insert("Health".into(), health());
     schemas
 }
 
@@ -137,4 +151,133 @@ fn probe() -> Value {
     schema["properties"]["snapshot"] =
         json!({ "type": ["string", "null"], "description": "The first whole picture: a JPEG as a data URL." });
     schema
+}
+
+fn time(description: &str) -> Value {
+    json!({ "type": ["string", "null"], "format": "date-time", "description": description })
+}
+
+fn kept_alert() -> Value {
+    let acknowledged = json!({
+        "type": ["object", "null"],
+        "description": "Who has seen to it; null where nobody has.",
+        "required": ["by", "at", "note"],
+        "properties": { "by": { "type": "string" }, "at": time("When."), "note": { "type": ["string", "null"] } },
+    });
+    let silenced = json!({
+        "type": ["object", "null"],
+        "description": "Who wants to hear nothing of it: now, or of a closed one when it ended; null where nobody does.",
+        "required": ["id", "by", "until", "reason"],
+        "properties": { "id": { "type": "string" }, "by": { "type": "string" }, "until": time("Until when."),
+                        "reason": { "type": "string" } },
+    });
+    json!({ "allOf": [reference("alert"),
+                      { "type": "object", "required": ["acknowledged", "silenced"],
+                        "properties": { "acknowledged": acknowledged, "silenced": silenced } }] })
+}
+
+fn silence() -> Value {
+    json!({
+        "type": "object",
+        "required": ["id", "stream", "rule", "by", "created_at", "until", "reason"],
+        "properties": {
+            "id": { "type": "string" },
+            "stream": { "type": ["string", "null"], "description": "Null for all." },
+            "rule": { "type": ["string", "null"], "description": "Null for all." },
+            "by": { "type": "string", "description": "The user who wished it." },
+            "created_at": time("When."),
+            "until": time("Until when."),
+            "reason": { "type": "string" },
+        },
+    })
+}
+
+fn session() -> Value {
+    json!({
+        "type": "object",
+        "required": ["user", "role", "token_needed", "expires_at", "version"],
+        "properties": {
+            "user": { "type": "string", "description": "`local` where no token is needed." },
+            "role": { "enum": ["viewer", "operator"] },
+            "token_needed": { "type": "boolean", "description": "This service has users with tokens." },
+            "expires_at": time("When the session ends; null without one."),
+            "version": { "type": "string", "description": "Of the service." },
+        },
+    })
+}
+
+fn audit_record() -> Value {
+    json!({
+        "type": "object",
+        "required": ["at", "user", "role", "address", "method", "route", "kind", "name", "status"],
+        "properties": {
+            "at": time("When it was answered."),
+            "user": { "type": ["string", "null"], "description": "Null where nobody knows." },
+            "role": { "enum": ["viewer", "operator", null] },
+            "address": { "type": "string" },
+            "method": { "type": "string" },
+            "route": { "type": "string", "description": "As in this document." },
+            "kind": { "enum": ["stream", "alert", "silence", null], "description": "What the path names." },
+            "name": { "type": ["string", "null"], "description": "Its name, as it was asked for." },
+            "status": { "type": "integer", "description": "The answer's." },
+        },
+    })
+}
+
+fn check() -> Value {
+    json!({
+        "type": "object",
+        "required": ["id", "level", "subject", "says", "do"],
+        "properties": {
+            "id": { "type": "string", "description": "The kind of check." },
+            "level": { "enum": ["ok", "warn", "bad"] },
+            "subject": { "type": ["string", "null"], "description": "The stream, worker, model, queue or sink; null for the service." },
+            "says": { "type": "string", "description": "What is." },
+            "do": { "type": ["string", "null"], "description": "What to do about it; null where all is well." },
+        },
+    })
+}
+
+fn health() -> Value {
+    let list = |of: Value| json!({ "type": "array", "items": of });
+    json!({
+        "type": "object",
+        "required": ["level", "checks", "workers", "models", "queues", "sinks"],
+        "properties": {
+            "level": { "enum": ["ok", "warn", "bad"], "description": "The worst of the checks." },
+            "checks": list(reference("Check")),
+            "workers": list(reference("Worker")),
+            "models": list(json!({
+                "type": "object",
+                "required": ["name", "profiles", "is_there"],
+                "properties": {
+                    "name": { "type": "string" },
+                    "profiles": { "type": "array", "items": { "type": "string" } },
+                    "is_there": { "type": "boolean", "description": "Its weights are on this machine." },
+                },
+            })),
+            "queues": list(json!({
+                "type": "object",
+                "required": ["name", "n_items", "capacity", "n_dropped", "n_dropped_last_minute"],
+                "properties": {
+                    "name": { "type": "string" }, "n_items": { "type": "integer" }, "capacity": { "type": "integer" },
+                    "n_dropped": { "type": "integer" }, "n_dropped_last_minute": { "type": "integer" },
+                },
+            })),
+            "sinks": list(json!({
+                "type": "object",
+                "required": ["name", "n_accepted", "n_delivered", "n_failed", "n_dropped", "n_waiting", "waiting_part",
+                             "oldest_secs", "trouble"],
+                "properties": {
+                    "name": { "type": "string" }, "n_accepted": { "type": "integer" },
+                    "n_delivered": { "type": ["integer", "null"], "description": "Null, like what follows, where there is no far end." },
+                    "n_failed": { "type": ["integer", "null"] }, "n_dropped": { "type": ["integer", "null"] },
+                    "n_waiting": { "type": ["integer", "null"] },
+                    "waiting_part": { "type": ["number", "null"], "description": "Of the spool that is used, 0 to 1." },
+                    "oldest_secs": { "type": ["number", "null"] },
+                    "trouble": { "type": ["string", "null"], "description": "What stands in the way of delivery." },
+                },
+            })),
+        },
+    })
 }

@@ -1,7 +1,7 @@
 //! Listening, connections and the end: `serve` binds and starts, [`HttpServer::stop`] ends politely.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{
         Arc,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{body::Incoming, server::conn::http1, service::Service as _};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -25,7 +25,8 @@ use tokio::{
 };
 
 use super::{
-    AppState, HttpConfig, HttpError, Service, guard::Guard, history, openapi, patient::Patient, probe, routes, told,
+    AppState, HttpConfig, HttpError, Service, audit::AuditLog, guard::Guard, health, history, openapi, patient::Patient, probe,
+    routes, told,
 };
 use crate::evidence::EvidenceStore;
 
@@ -55,7 +56,7 @@ pub struct HttpServer {
 /// What [`HttpConfig::check`] refuses, a token file that cannot be read, an address that cannot be listened on.
 pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError> {
     config.check()?;
-    let guard = Guard::new(config, config.read_token()?);
+    let guard = Guard::new(config, config.read_users()?, Arc::clone(&app.clock));
     let bind = |source| HttpError::Bind { listen: config.listen, source };
     let listener = std::net::TcpListener::bind(config.listen).map_err(bind)?;
     listener.set_nonblocking(true).map_err(bind)?;
@@ -99,7 +100,11 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
         keep_alive: config.keep_alive(),
         stopping: stopping.clone(),
         requests: Mutex::default(),
+        audit: AuditLog::new(app.audit),
+        desk: app.desk,
+        past: Mutex::default(),
     });
+    runtime.spawn(health::watch(Arc::clone(&service)));
     let router = routes::router(service, app.extra);
     runtime.spawn(accept(listener, router, Arc::clone(&connections), stopping));
     let pending = [(connections, n_connections as u32), (clients, n_clients as u32)];
@@ -148,8 +153,8 @@ async fn accept(
             accepted = next => accepted,
         };
         match accepted {
-            Some((Ok((stream, _)), permit)) => {
-                tokio::spawn(connection(stream, router.clone(), permit, stopping.clone()));
+            Some((Ok((stream, peer)), permit)) => {
+                tokio::spawn(connection((stream, peer.ip()), router.clone(), permit, stopping.clone()));
             }
             Some((Err(error), _)) => {
                 tracing::warn!(%error, "connection not accepted");
@@ -160,19 +165,28 @@ async fn accept(
     }
 }
 
+/// Where a request's connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, IpAddr),
     router: Router,
     permit: OwnedSemaphorePermit,
     mut stopping: watch::Receiver<bool>,
 ) {
     // A caption is small and must not wait for another one.
     let _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(Patient::new(stream, TAKEN_WITHIN)), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(Patient::new(stream, TAKEN_WITHIN)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Service, Shared,
     error::{Refusal, json as answer},
+    health::StreamFact,
     params::{Params, unknown},
 };
 use crate::{
@@ -91,14 +92,32 @@ pub(super) fn elsewhere(service: &Service, route: &str, path: &str) -> Option<Re
         let why = report.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
         return Some(Refusal::new(StatusCode::CONFLICT, format!("stream `{name}` is {}{why}", report.state)));
     }
-    let address = house.addresses.get(&report.worker);
-    let at = address.map(|address| format!(" at {address}")).unwrap_or_default();
-    let message = format!("stream `{name}` is with worker `{}`{at}: ask there", report.worker);
-    let refusal = Refusal::new(StatusCode::MISDIRECTED_REQUEST, message).and("worker", report.worker.as_str());
-    Some(match address {
-        Some(address) => refusal.and("address", address.as_str()),
-        None => refusal,
-    })
+    Some(house.ask_there(name, report))
+}
+
+/// A refusal where a stream is with another worker.
+pub(super) fn with_another(service: &Service, seen: &Seen) -> Option<Refusal> {
+    let house = Household::of(service);
+    let report = seen.listed.as_ref()?.report.as_ref()?;
+    let is_ours = house.this.as_ref().is_none_or(|this| *this == report.worker);
+    (!is_ours).then(|| house.ask_there(&seen.name, report))
+}
+
+/// How every stream is, for [`super::health`].
+pub(super) fn facts(service: &Service) -> Vec<StreamFact> {
+    let house = Household::of(service);
+    let fact = |seen: &Seen| {
+        let (state, detail) = house.state(seen);
+        let report = seen.listed.as_ref().and_then(|listed| listed.report.as_ref());
+        let report = report.filter(|_| house.here(seen).is_none());
+        StreamFact {
+            name: seen.name.clone(),
+            state: state.to_owned(),
+            detail: detail.map(str::to_owned),
+            report_age_ms: report.map(|report| house.now_ms.saturating_sub(report.at_ms).max(0)),
+        }
+    };
+    all(service).values().map(fact).collect()
 }
 
 /// What is known of one stream: by the board, by the feed, or by both.
@@ -147,6 +166,18 @@ impl<'a> Household<'a> {
             _ => true,
         };
         seen.view.as_ref().filter(|_| is_ours)
+    }
+
+    /// A stream is with the worker that reports it.
+    fn ask_there(&self, name: &str, report: &Report) -> Refusal {
+        let address = self.addresses.get(&report.worker);
+        let at = address.map(|address| format!(" at {address}")).unwrap_or_default();
+        let message = format!("stream `{name}` is with worker `{}`{at}: ask there", report.worker);
+        let refusal = Refusal::new(StatusCode::MISDIRECTED_REQUEST, message).and("worker", report.worker.as_str());
+        match address {
+            Some(address) => refusal.and("address", address.as_str()),
+            None => refusal,
+        }
     }
 
     /// How it is, in a word and in a sentence.

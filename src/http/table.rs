@@ -1,9 +1,12 @@
 //! The table of our routes: what the router, the OpenAPI document and the answer to a wrong method are made from.
 
+mod desk;
+
 use super::{
     alerts, captions, history,
     openapi::{Answer, ERROR, Parameter, Route, Schema, Verb},
     transcribe,
+    users::Role,
 };
 use crate::{control::selectors::STATES, feed::Kind};
 
@@ -100,15 +103,22 @@ const FROM: Parameter = query("from", "At this time or later (RFC 3339).", Schem
 const TO: Parameter = query("to", "Before this time (RFC 3339).", Schema::Text);
 
 /// Every route that is ours, in the order of the document.
-pub(super) const ROUTES: &[Route] = &[
-    Route::get(
-        "/",
-        "The page, for people",
-        &[
-            good(&[("text/html", "")]),
-            Answer { status: 303, description: "The token in the query was put into a cookie.", content: &[] },
-        ],
-    ),
+pub(super) fn rows() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(desk::ROUTES)
+}
+
+const ROUTES: &[Route] = &[
+    Route {
+        open: true,
+        ..Route::get(
+            "/",
+            "The page, for people",
+            &[
+                good(&[("text/html", "")]),
+                Answer { status: 303, description: "The token in the query began a session.", content: &[] },
+            ],
+        )
+    },
     Route {
         open: true,
         parameters: &[IF_NONE_MATCH],
@@ -206,7 +216,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route::get(
         "/v1/alerts/{id}",
         "The newest record of an alert",
-        &[good(&[(JSON, "alert")]), BAD, NO_ALERT, NO_EVIDENCE],
+        &[good(&[(JSON, "KeptAlert")]), BAD, NO_ALERT, NO_EVIDENCE],
     ),
     Route {
         description: "At first the analysed picture, some seconds later the camera's own, with the objects and the rule's zones.",
@@ -358,6 +368,8 @@ pub(super) const ROUTES: &[Route] = &[
             query("format", "Samples, little endian. Default: `s16le`.", Schema::OneOf(&transcribe::FORMATS)),
             query("types", "Kinds of records that come back. Default: `transcripts,gaps`.", Schema::SomeOf(&KINDS)),
         ],
+        // It takes others' share of the models.
+        role: Role::Operator,
         ..Route::get(
             "/v1/transcribe",
             "Send sound, get transcripts back (WebSocket)",

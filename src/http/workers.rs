@@ -9,7 +9,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
+    Service, Shared,
     error::{Refusal, json as answer},
     params::Params,
 };
@@ -17,6 +17,12 @@ use super::{
 /// The route.
 pub(super) async fn list(State(service): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
     Params::parse(query.as_deref(), &[])?;
+    let (workers, board) = (all(&service), &service.control.board);
+    Ok(answer(&json!({ "workers": workers, "trouble": board.trouble(), "attachable": service.control.desk.is_some() })))
+}
+
+/// All workers, as they are shown.
+pub(super) fn all(service: &Service) -> Vec<Value> {
     let board = &service.control.board;
     let now = service.clock.wall().as_millisecond();
     let mut load: BTreeMap<String, f32> = BTreeMap::new();
@@ -25,7 +31,7 @@ pub(super) async fn list(State(service): State<Shared>, RawQuery(query): RawQuer
             *load.entry(report.worker).or_default() += listed.attachment.weight;
         }
     }
-    let workers: Vec<Value> = board
+    board
         .workers()
         .into_iter()
         .map(|(id, listed)| {
@@ -43,6 +49,5 @@ pub(super) async fn list(State(service): State<Shared>, RawQuery(query): RawQuer
                 "age_ms": now.saturating_sub(listed.at_ms).max(0),
             })
         })
-        .collect();
-    Ok(answer(&json!({ "workers": workers, "trouble": board.trouble(), "attachable": service.control.desk.is_some() })))
+        .collect()
 }

@@ -58,7 +58,7 @@ use crate::{
         report::Figures,
         stage::Earlier,
     },
-    evidence::{self, EvidenceStore},
+    evidence::{self, AlertDesk, EvidenceStore},
     hls::HlsStore,
     topology::Fanout,
 };
@@ -109,6 +109,8 @@ pub struct AnalysisOptions {
     pub rules: Vec<Arc<Rule>>,
     /// Where evidence of that is kept, if anywhere.
     pub evidence: Option<EvidenceStore>,
+    /// Says which alerts are silenced, if anybody can say so.
+    pub desk: Option<AlertDesk>,
 }
 
 /// One stream's analysis and accounts.
@@ -168,7 +170,7 @@ impl Analysis {
             });
             Outlet::live(options.fanout, watch)
         };
-        let outlet = outlet.ruled(rules, options.evidence);
+        let outlet = outlet.ruled(rules, options.evidence, options.desk);
         let lane = match options.sight {
             None => None,
             Some(sight) => {

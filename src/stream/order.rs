@@ -12,7 +12,10 @@ use inference::rules::{Carried, Rules};
 use parking_lot::Mutex;
 
 use super::holdup::Watch;
-use crate::{evidence::EvidenceStore, topology::Fanout};
+use crate::{
+    evidence::{AlertDesk, EvidenceStore},
+    topology::Fanout,
+};
 
 /// Who an event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ struct Ruling {
     /// What is open now. For those who must not wait.
     open: Mutex<Vec<Carried>>,
     evidence: Option<EvidenceStore>,
+    /// Says which alerts are silenced.
+    desk: Option<AlertDesk>,
     /// Seen last.
     frame: Mutex<Option<Frame>>,
 }
@@ -69,10 +74,10 @@ impl Outlet {
 
     /// The same, with rules that look at every event.
     #[must_use]
-    pub fn ruled(mut self, rules: Rules, evidence: Option<EvidenceStore>) -> Self {
+    pub fn ruled(mut self, rules: Rules, evidence: Option<EvidenceStore>, desk: Option<AlertDesk>) -> Self {
         if !rules.is_empty() {
             let (open, frame) = (Mutex::new(rules.carried()), Mutex::default());
-            self.rules = Some(Arc::new(Ruling { rules: Mutex::new(rules), open, evidence, frame }));
+            self.rules = Some(Arc::new(Ruling { rules: Mutex::new(rules), open, evidence, desk, frame }));
         }
         self
     }
@@ -123,8 +128,11 @@ impl Outlet {
         alerts.into_iter().for_each(|alert| self.give_alert(ruling, alert));
     }
 
-    /// An alert goes out with the places of its evidence.
+    /// An alert goes out with the places of its evidence, and with who wants to hear nothing of it.
     fn give_alert(&self, ruling: &Ruling, mut event: Event) {
+        if let (Some(desk), Body::Alert(alert)) = (&ruling.desk, &mut event.body) {
+            alert.silenced = desk.judge(event.stream.name.as_str(), alert);
+        }
         if let (Some(store), Body::Alert(alert)) = (&ruling.evidence, &mut event.body) {
             let frame = ruling.frame.lock().clone();
             let (snapshot, clip) = store.paths(&alert.alert, frame.is_some(), true);

@@ -33,6 +33,7 @@ fn started(clock: &Arc<ManualClock>, fanout: Fanout, earlier: Option<Earlier>) -
         earlier,
         rules: Vec::new(),
         evidence: None,
+        desk: None,
     })
     .expect("starts")
 }

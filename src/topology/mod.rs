@@ -46,7 +46,7 @@ pub use self::{
 use crate::{
     config::{CheckedStream, ProfileConfig},
     control::fence::Fence,
-    evidence::EvidenceStore,
+    evidence::{AlertDesk, EvidenceStore},
     feed::{Entrance, Feed},
     history::History,
     hls::HlsStore,
@@ -117,6 +117,11 @@ impl House {
     /// Evidence of alerts is kept there. Before the first stream is attached.
     pub fn keep_evidence(&self, store: EvidenceStore) {
         let _ = self.residents.evidence.set(store);
+    }
+
+    /// Alerts are silenced there. Before the first stream is attached.
+    pub fn listen_to_desk(&self, desk: AlertDesk) {
+        let _ = self.residents.desk.set(desk);
     }
 
     /// Spans of frames and deliveries go there. Before [`House::connect`].

@@ -34,7 +34,7 @@ use crate::{
         fence::Fence,
         stage::{Earlier, Start},
     },
-    evidence::EvidenceStore,
+    evidence::{AlertDesk, EvidenceStore},
     hls::Captions,
     roster::Roster,
     stream::{Analysis, AnalysisOptions, HearingOptions, SightOptions},
@@ -79,6 +79,7 @@ pub(super) struct Residents {
     pub(super) fence: OnceLock<Arc<Fence>>,
     pub(super) tracer: OnceLock<Arc<dyn Tracer>>,
     pub(super) evidence: OnceLock<EvidenceStore>,
+    pub(super) desk: OnceLock<AlertDesk>,
     /// How far streams under a lease have arrived at the far ends.
     pub(super) progress: Progress,
     /// None before the house is connected, and after it has closed.
@@ -100,6 +101,7 @@ impl Residents {
             fence: OnceLock::new(),
             tracer: OnceLock::new(),
             evidence: OnceLock::new(),
+            desk: OnceLock::new(),
             progress: Progress::default(),
             outputs: Mutex::default(),
             streams: Mutex::default(),
@@ -212,6 +214,7 @@ impl Residents {
             earlier: earlier.clone(),
             rules,
             evidence: self.evidence.get().filter(|store| store.is_enabled()).cloned(),
+            desk: self.desk.get().cloned(),
         })
         .inspect_err(|_| outputs.detach(&info))?;
         let ingest = Stream::spawn(

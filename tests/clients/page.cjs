@@ -23,6 +23,7 @@ const shown = () => ({
     if (message.type() === 'error' && /Content Security Policy/.test(message.text())) tell({ error: message.text() });
   });
   await page.goto(url);
+  await page.waitForSelector('input[name=token]');
   await page.fill('input[type=password]', token);
   await page.click('button');
   await page.waitForSelector('.tile');

@@ -127,6 +127,9 @@ fn values_arrive_where_they_belong() {
     check(&config, "/cluster/properties/ssl.key.location", json!("/etc/eyewitness/kafka-client/tls.key"));
     check(&config, "/attachments/folder", json!("/etc/eyewitness/attachments"));
     check(&config, "/http/token_file", json!("/etc/eyewitness/http/bearer"));
+    check(&config, "/http/users/anna@example.org/role", json!("viewer"));
+    check(&config, "/http/users/night-shift/token_file", json!("/etc/eyewitness/users/night-shift/night"));
+    check(&config, "/http/trusted_proxies", json!(["10.0.0.0/8", "2001:db8::/32"]));
     check(&config, "/profiles/words/transcribe", json!("whisper-tiny.en"));
     check(&attachments, "/streams/front-door/tags/who's", json!("say \"hello\" <here>"));
     check(&attachments, "/streams/front-door/source/reconnect/max_secs", json!(10));
@@ -147,6 +150,9 @@ fn values_arrive_where_they_belong() {
         &pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "camera-secrets").unwrap()["projected"];
     check(folders, "/sources/1/secret/name", json!("cameras-south"));
     check(folders, "/sources/1/secret/items/0", json!({"key": "user", "path": "south/username"}));
+    let users = &pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "http-users").unwrap()["projected"];
+    let shift = json!({"name": "shifts", "items": [{"key": "night", "path": "night-shift/night"}]});
+    check(users, "/sources/1/secret", shift);
     let policy = &rendered.one("NetworkPolicy", "watch")["spec"];
     check(policy, "/ingress/0/ports", json!([{"port": "http", "protocol": "TCP"}]));
     check(policy, "/egress/2/to/0/ipBlock/cidr", json!("192.0.2.0/24"));
@@ -210,6 +216,10 @@ fn wrong_values_are_refused() {
     check(&["http.port=70000"], &["port"]);
     check(&["http.token=0123456789abcdef0123"], &["token"]);
     check(&["http.allowedOrigins={wall.example}"], &["allowedOrigins"]);
+    check(&["http.users.anna.role=admin", "http.users.anna.existingSecret=a"], &["role"]);
+    check(&["http.users.anna.role=viewer"], &["existingSecret"]);
+    check(&["http.users.anna.role=viewer", "http.users.anna.token=0123456789abcdef"], &["token"]);
+    check(&["http.trustedProxies={ingress.lan}"], &["trustedProxies"]);
     check(&["gpu.providers={gpu}"], &["providers"]);
     check(&["config.sink.x=1"], &["sink"]);
     check(&["attachments.a.tags.Location=Front"], &["url"]);
@@ -227,6 +237,7 @@ fn wrong_values_are_refused() {
     check(&["cluster.leases=2"], &["3 workers and 2 leases"]);
     check(&["config.streams.a.url=test://"], &["attachments"]);
     check(&["config.http.token=0123456789abcdef"], &["http.existingSecret"]);
+    check(&["config.http.users.anna.token=0123456789abcdef"], &["config.http.users.anna.token", "http.users"]);
     check(&["kafka.properties.sasl\\.password=hunter2"], &["kafka.auth.existingSecret"]);
     check(&["kafka.auth.mechanism=PLAIN"], &["kafka.auth.existingSecret"]);
     check(&["attachments.a.url=rtsp://u:hunter2@h/1"], &["cameraSecrets", "credentials"]);

@@ -8,7 +8,7 @@ use crate::harness::{Process, Scene, wait_for};
 const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/inference/tests/data/jfk.wav");
 
 /// Starts the service, with everything that can be logged; gives its address once it is ready.
-fn run(scene: &Scene, config: &str) -> (Process, String) {
+pub(super) fn run(scene: &Scene, config: &str) -> (Process, String) {
     scene.file("eyewitness.toml", config);
     let process = Process::start(scene.command(&["run", "--log", "trace"]));
     let address = wait_for("the address", || {

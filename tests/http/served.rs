@@ -18,6 +18,7 @@ use base::{
 };
 use eyewitness::{
     control::desk::Board,
+    evidence::AlertDesk,
     feed::{Feed, FeedOptions},
     history::History,
     http::{AppState, HouseView, HttpConfig, HttpServer, SpeechPort, control::Control, serve},
@@ -57,6 +58,8 @@ pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPo
         speech,
         alerts: None,
         history: None,
+        desk: AlertDesk::in_memory(SystemClock::new()),
+        audit: None,
         control: Control::default(),
         clock: SystemClock::new(),
         playlist: Some("/v1/streams/{name}/hls/master.m3u8"),

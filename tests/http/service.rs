@@ -95,11 +95,12 @@ fn the_document_knows_every_route_and_every_route_is_there() {
             let said = &answers[&answer.status.to_string()]["content"];
             let is = answer.header("content-type").unwrap_or_default();
             let is = is.split(';').next().unwrap_or_default();
-            assert!(said.get(is).is_some(), "{verb} {path} is `{is}`, said to be {said}");
+            let is_empty = is.is_empty() && said.is_null();
+            assert!(is_empty || said.get(is).is_some(), "{verb} {path} is `{is}`, said to be {said}");
             n_operations += 1;
         }
     }
-    assert_eq!(n_operations, 23);
+    assert_eq!(n_operations, 33);
     let body = &document["paths"]["/v1/streams/{name}"]["put"]["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(body["$ref"], "#/components/schemas/Attachment");
     let fields = &document["components"]["schemas"]["Attachment"]["properties"];

@@ -100,6 +100,12 @@ app.kubernetes.io/component: worker
 {{- end -}}
 {{- $http := dict "listen" (printf "%s:%d" $values.http.address (int $values.http.port)) "token_file" (printf "/etc/eyewitness/http/%s" $values.http.tokenKey) -}}
 {{- with $values.http.allowedOrigins }}{{- $_ := set $http "allowed_origins" . }}{{- end -}}
+{{- with $values.http.trustedProxies }}{{- $_ := set $http "trusted_proxies" . }}{{- end -}}
+{{- $users := dict -}}
+{{- range $name, $user := $values.http.users -}}
+{{- $_ := set $users $name (dict "role" $user.role "token_file" (printf "/etc/eyewitness/users/%s/%s" $name ($user.tokenKey | default "token"))) -}}
+{{- end -}}
+{{- with $users }}{{- $_ := set $http "users" . }}{{- end -}}
 {{- $made := dict "http" $http "service" (dict "grace_secs" $values.graceSecs "log" $values.logging.filter "log_json" $values.logging.json) -}}
 {{- if $values.kafka.brokers -}}
 {{- $spool := dict "path" "/var/lib/eyewitness/spool/kafka" "max_bytes" $values.spool.maxBytes "when_full" $values.spool.whenFull "durability" $values.spool.durability -}}
@@ -176,6 +182,11 @@ app.kubernetes.io/component: worker
 {{- end -}}
 {{- if dig "http" "token" "" $values.config -}}
 {{- fail "config.http.token is a secret and would be readable in a ConfigMap: use http.existingSecret" -}}
+{{- end -}}
+{{- range $name, $user := dig "http" "users" dict $values.config -}}
+{{- if dig "token" "" $user -}}
+{{- fail (printf "config.http.users.%s.token is a secret and would be readable in a ConfigMap: use http.users" $name) -}}
+{{- end -}}
 {{- end -}}
 {{- if and $values.profiles (not (regexMatch "^(\\s*(#[^\\n]*)?\\n)*\\s*\\[profiles\\." $values.profiles)) -}}
 {{- fail "profiles is the TOML text of tables and must begin with [profiles.NAME]" -}}

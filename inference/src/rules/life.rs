@@ -338,6 +338,7 @@ impl Open {
                 .map(|until| AlertTime { at: until.at.max(since.at), ..until }),
             closed_because: end.map(|(_, because)| because.to_owned()),
             evidence,
+            silenced: None,
         };
         let (pts, captured) = timeline.stamp(at);
         Event {

@@ -8,9 +8,9 @@ use std::{
 };
 
 use base::{
-    event::Event,
+    event::{AlertState, Body, Event, Silenced},
     media::{SessionId, StreamInfo},
-    time::{ManualClock, Pts},
+    time::{ManualClock, Pts, Timestamp},
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -131,10 +131,25 @@ fn bench(spool: &SpoolConfig, only: Option<Vec<String>>) -> Bench {
     bench_with(spool, only, None)
 }
 
+/// Leaves out what somebody has silenced.
+fn discreet_bench() -> Bench {
+    bench_that(&memory(1 << 20, WhenSpoolFull::Block), None, None, true)
+}
+
 fn bench_with(spool: &SpoolConfig, only: Option<Vec<String>>, progress: Option<Progress>) -> Bench {
+    bench_that(spool, only, progress, false)
+}
+
+fn bench_that(
+    spool: &SpoolConfig,
+    only: Option<Vec<String>>,
+    progress: Option<Progress>,
+    skip_silenced: bool,
+) -> Bench {
     let (far_end, clock) = (FarEnd::default(), ManualClock::new());
     let context = BuildContext { progress, ..BuildContext::new(clock.clone(), Stamp::Omitted) };
     let options = CourierOptions {
+        skip_silenced,
         name: "far",
         spool,
         key_by: KeyBy::Stream,
@@ -300,6 +315,29 @@ proptest! {
         prop_assert_eq!(n_gaps > 0, n_told > 0);
         prop_assert_eq!(report.error.is_some(), report.n_dropped > 0);
     }
+}
+
+#[test]
+fn what_is_silenced_is_left_out_where_nobody_wants_it() {
+    let stream = samples::stream("front-door");
+    let silenced = Silenced { id: "1".into(), by: "anna".into(), until: Timestamp::UNIX_EPOCH, reason: "works".into() };
+    let alert = |number: u64, is_silenced: bool| {
+        let mut event = samples::alert(&stream, number, AlertState::Opened);
+        if let Body::Alert(alert) = &mut event.body {
+            alert.silenced = is_silenced.then(|| silenced.clone());
+        }
+        Arc::new(event)
+    };
+    let events = [alert(0, false), alert(1, true), frame(&stream, 2), alert(3, true), alert(4, false)];
+    let check = |mut bench: Bench, expected: &[usize]| {
+        let (n_taken, outcome) = bench.courier.publish_all(&events);
+        assert!(n_taken == events.len() && outcome.is_ok());
+        bench.settle();
+        let expected: Vec<&String> = expected.iter().map(|&at| &events[at].id).collect();
+        assert_eq!(bench.finish().1.lock().arrived.iter().collect::<Vec<_>>(), expected);
+    };
+    check(discreet_bench(), &[0, 2, 4]);
+    check(bench(&memory(1 << 20, WhenSpoolFull::Block), None), &[0, 1, 2, 3, 4]);
 }
 
 #[test]

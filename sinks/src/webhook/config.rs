@@ -49,6 +49,10 @@ pub struct WebhookConfig {
     /// many times a minute or a second.
     #[serde(default = "default_types")]
     pub types: Vec<Kind>,
+    /// What becomes of alerts that somebody has silenced (`/v1/silences`): `skip` leaves them out, `send` sends them with
+    /// `silenced` in the record. Whoever was sent an alert is always sent its end. Default: `skip`.
+    #[serde(default)]
+    pub silenced: WhenSilenced,
     /// The shape of the records; `kit` is for consumers of AWS's Kinesis Video Streams Inference Template and has
     /// detections only. Default: `eyewitness`.
     #[serde(default)]
@@ -156,6 +160,17 @@ pub enum Kind {
     Gap,
 }
 
+/// What becomes of silenced alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenSilenced {
+    /// They are left out.
+    #[default]
+    Skip,
+    /// They are sent.
+    Send,
+}
+
 impl Kind {
     pub(super) const ALL: [Self; 6] =
         [Self::Detections, Self::Transcript, Self::Caption, Self::Alert, Self::Status, Self::Gap];
@@ -212,6 +227,7 @@ impl fmt::Debug for WebhookConfig {
         f.debug_struct("WebhookConfig")
             .field("url", &url)
             .field("types", &self.types)
+            .field("silenced", &self.silenced)
             .field("format", &self.format)
             .field("template", &self.template)
             .field("template_file", &self.template_file)
@@ -239,6 +255,7 @@ impl WebhookConfig {
         Self {
             url: url.into(),
             types: default_types(),
+            silenced: WhenSilenced::default(),
             format: RecordFormat::default(),
             template: None,
             template_file: None,
@@ -429,7 +446,9 @@ impl Configured for WebhookConfig {
         let webhook = Webhook::start(name, self, Secrets { target, keys, headers, certificates }, body, clock)?;
         let only = self.only();
         let (only, format, key_by) = (self.format.kinds().or(only), self.format, KeyBy::Stream);
-        let options = CourierOptions { name, spool: &self.spool, key_by, only, format, dead_letters, context };
+        let skip_silenced = self.silenced == WhenSilenced::Skip;
+        let spool = &self.spool;
+        let options = CourierOptions { name, spool, key_by, only, skip_silenced, format, dead_letters, context };
         Ok(Box::new(Courier::open(webhook, options)?))
     }
 }

@@ -71,7 +71,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.4","stream":"front-door","#,
+                r#"{{"type":"detections","id":"{0}-detections-120","specversion":"1.5","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":12000,"captured_at":"2026-09-21T14:13:32.123Z","#,
                 r#""clock":"ntp","frame":{{"width":768,"height":576,"index":120}},"#,
                 r#""model":{{"name":"ssdlite-mbv2","version":"b42166a4"}},"#,
@@ -85,7 +85,7 @@ fn exact_bytes() {
         Some(1_790_000_001_000),
         &format!(
             concat!(
-                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.4","stream":"front-door","#,
+                r#"{{"type":"status","id":"{0}-status-0","specversion":"1.5","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":0,"captured_at":"2026-09-21T14:13:20.123Z","#,
                 r#""clock":"ntp","published_at":"2026-09-21T14:13:21.000Z","state":"playing","detail":null,"#,
                 r#""source":{{"video":{{"codec":"h264","width":768,"height":576}},"audio":{{"codec":"aac"}}}}}}"#
@@ -100,7 +100,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.4","stream":"front-door","#,
+                r#"{{"type":"gap","id":"{0}-gap-5","specversion":"1.5","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":500,"captured_at":null,"clock":"none","#,
                 r#""from_pts_ms":12000,"to_pts_ms":19500,"reason":"source_lost","n_frames_dropped":null,"#,
                 r#""detail":"the server closed the connection"}}"#
@@ -113,7 +113,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"transcript","id":"{0}-transcript-43","specversion":"1.4","stream":"front-door","#,
+                r#"{{"type":"transcript","id":"{0}-transcript-43","specversion":"1.5","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":4300,"captured_at":"2026-09-21T14:13:24.423Z","#,
                 r#""clock":"ntp","segment":"{0}-segment-0","revision":3,"final":false,"start_ms":3400,"end_ms":3950,"#,
                 r#""text":"and so","words":["#,
@@ -130,7 +130,7 @@ fn exact_bytes() {
         None,
         &format!(
             concat!(
-                r#"{{"type":"caption","id":"{0}-caption-1","specversion":"1.4","stream":"front-door","#,
+                r#"{{"type":"caption","id":"{0}-caption-1","specversion":"1.5","stream":"front-door","#,
                 r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":100,"captured_at":"2026-09-21T14:13:20.223Z","#,
                 r#""clock":"ntp","cue":"{0}-cue-1","revision":2,"start_ms":3400,"end_ms":4800,"#,
                 r#""lines":["and so my fellow","Americans"],"final":true,"segment":"{0}-segment-0","language":"en"}}"#
@@ -145,7 +145,7 @@ fn exact_bytes_of_an_alert() {
     let event = samples::alert(&samples::stream("front-door"), 4, AlertState::Closed);
     let expected = format!(
         concat!(
-            r#"{{"type":"alert","id":"{0}-alert-person-in-yard-4-2","specversion":"1.4","stream":"front-door","#,
+            r#"{{"type":"alert","id":"{0}-alert-person-in-yard-4-2","specversion":"1.5","stream":"front-door","#,
             r#""tags":{{"site":"north"}},"session":"{0}","pts_ms":14000,"captured_at":"2026-09-21T14:13:34.123Z","#,
             r#""clock":"ntp","alert":"{0}-alert-person-in-yard-4","revision":2,"state":"closed","rule":"person-in-yard","#,
             r#""severity":"warning","summary":"person in \"yard\" for 3 s","since":"2026-09-21T14:13:29.123Z","#,
@@ -158,6 +158,22 @@ fn exact_bytes_of_an_alert() {
         event.session
     );
     assert_eq!(encode(&event, None), expected);
+}
+
+#[test]
+fn a_silenced_alert_says_so_at_its_end() {
+    let mut event = samples::alert(&samples::stream("front-door"), 4, AlertState::Closed);
+    let without = encode(&event, None);
+    let base::event::Body::Alert(alert) = &mut event.body else { panic!("no alert") };
+    alert.silenced = Some(base::event::Silenced {
+        id: "5f".into(),
+        by: "anna".into(),
+        until: base::time::Timestamp::UNIX_EPOCH,
+        reason: "works in the yard".into(),
+    });
+    let silenced =
+        r#","silenced":{"id":"5f","by":"anna","until":"1970-01-01T00:00:00.000Z","reason":"works in the yard"}}"#;
+    assert_eq!(encode(&event, None), without.strip_suffix('}').expect("an object").to_owned() + silenced);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::super::{AppState, HouseView, HttpConfig, HttpServer, control::Control, serve};
 use crate::{
     evidence::{
-        EvidenceStore,
+        AlertDesk, EvidenceStore,
         samples::{alert, config, frame, id, store, wait_for},
     },
     feed::{Feed, FeedOptions},
@@ -44,6 +44,8 @@ fn serving(alerts: Option<EvidenceStore>) -> HttpServer {
         speech: None,
         alerts,
         history: None,
+        desk: AlertDesk::in_memory(Arc::clone(&clock)),
+        audit: None,
         control: Control::default(),
         clock,
         playlist: None,
@@ -66,6 +68,19 @@ fn ask(server: &HttpServer, request: &str, headers: &[&str]) -> Answer {
     let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("status");
     Answer(status, head, all[end + 4..].to_vec())
+}
+
+/// Status and JSON of an answer to a request with a body.
+fn change(server: &HttpServer, request: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(server.local_addr()).expect("connection");
+    let head =
+        format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n");
+    write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).expect("sent");
+    let mut all = String::new();
+    stream.read_to_string(&mut all).expect("answer");
+    let (head, body) = all.split_once("\r\n\r\n").expect("head");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("status");
+    (status, serde_json::from_str(body).unwrap_or_default())
 }
 
 /// Status and error, or the ids of the alerts.
@@ -197,5 +212,71 @@ fn alerts_as_they_come_and_after_coming_back() {
     assert_eq!(back.next(), Some(format!("{}-1", id("cam", 3))));
     let mut unknown = follow(&server, "?last_event_id=nobody", "");
     assert_eq!(unknown.by_ref().take(2).collect::<Vec<_>>(), ["", &ids[0]]);
+    kept.close();
+}
+
+#[test]
+fn people_acknowledge_and_silence() {
+    let folder = tempfile::tempdir().expect("folder");
+    let kept = store(&folder);
+    kept.take(&alert("cam", (1, 0), AlertState::Opened, 0, (None, None)), None);
+    let id = id("cam", 1);
+    wait_for("the record", || kept.record(&id));
+    let server = serving(Some(kept.clone()));
+    let path = format!("/v1/alerts/{id}");
+    let shown = || change(&server, &format!("GET {path}"), "").1;
+    assert_eq!((&shown()["acknowledged"], &shown()["silenced"]), (&Value::Null, &Value::Null));
+
+    let acknowledge =
+        |verb: &str, of: &str, body: &str| change(&server, &format!("{verb} /v1/alerts/{of}/acknowledge"), body);
+    let (status, told) = acknowledge("POST", &id, r#"{"note":" my cat "}"#);
+    assert_eq!((status, &told), (200, &shown()));
+    let said = &told["acknowledged"];
+    assert_eq!((&said["by"], &said["note"]), (&"local".into(), &"my cat".into()));
+    assert!(said["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{said}");
+    let listed = change(&server, "GET /v1/alerts", "").1;
+    assert_eq!(listed["alerts"][0], told);
+    assert_eq!(acknowledge("POST", &id, "{}").1["acknowledged"]["note"], Value::Null);
+    let refuses = |(status, told): (u16, Value), expected: u16, part: &str| {
+        assert!(status == expected && told["error"].as_str().is_some_and(|e| e.contains(part)), "{status} {told}");
+    };
+    refuses(acknowledge("POST", "nobody", "{}"), 404, "no alert `nobody`");
+    refuses(acknowledge("POST", &id, &format!(r#"{{"note":"{}"}}"#, "x".repeat(501))), 400, "500 characters");
+    refuses(acknowledge("POST", &id, r#"{"notes":""}"#), 400, "did you mean `note`");
+    refuses(acknowledge("DELETE", "nobody", ""), 404, "no alert `nobody`");
+    let (status, told) = acknowledge("DELETE", &id, "");
+    assert_eq!((status, &told["acknowledged"]), (200, &Value::Null));
+
+    let silence = |body: &str| change(&server, "POST /v1/silences", body);
+    for (body, part) in [
+        (r#"{"minutes":5}"#, "missing field `reason`"),
+        (r#"{"minutes":5,"reason":"  "}"#, "`reason` is empty"),
+        (r#"{"minutes":0,"reason":"x"}"#, "1 to 43200"),
+        (r#"{"minutes":43201,"reason":"x"}"#, "1 to 43200"),
+        (r#"{"minutes":5,"reason":"x","stream":"../x"}"#, "`stream`"),
+        (r#"{"minutes":5,"reason":"x","rule":""}"#, "`rule`"),
+        (r#"{"minutes":5,"reason":"x","until":"noon"}"#, "unknown field `until`"),
+    ] {
+        refuses(silence(body), 400, part);
+    }
+    refuses(silence(r#"{"minutes":5,"reason":"x","stream":"nobody"}"#), 404, "unknown stream `nobody`");
+    let (status, made) = silence(r#"{"minutes":5,"reason":"works","rule":"yard"}"#);
+    assert_eq!(
+        (status, &made["by"], &made["stream"], &made["rule"]),
+        (201, &"local".into(), &Value::Null, &"yard".into())
+    );
+    assert_eq!(shown()["silenced"]["id"], made["id"]);
+    assert_eq!(change(&server, "GET /v1/silences", "").1["silences"], Value::from(vec![made.clone()]));
+    // Who follows alerts sees it as well.
+    let mut stream = TcpStream::connect(server.local_addr()).expect("connection");
+    write!(stream, "GET /v1/alerts/events?last_event_id=none HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("sent");
+    let told = BufReader::new(stream).lines().map_while(Result::ok);
+    let record = told.filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    let record = record.into_iter().find(|record| record["type"] == "alert").expect("record");
+    assert_eq!(record["silenced"]["reason"], "works");
+    let lift = format!("DELETE /v1/silences/{}", made["id"].as_str().expect("id"));
+    assert_eq!(change(&server, &lift, "").0, 204);
+    refuses(change(&server, &lift, ""), 404, "no silence");
+    assert_eq!(shown()["silenced"], Value::Null);
     kept.close();
 }

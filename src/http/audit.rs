@@ -1,0 +1,198 @@
+//! Who did what: a record of every request that would change something, refused ones too, and of every login. The newest are
+//! kept in memory; each is logged, and given to whoever keeps them for longer. Never a token, a body, or a query.
+
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
+use base::time::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{
+    Shared,
+    error::{Refusal, json as answer},
+    limits::{Limiter, network},
+    params::Params,
+    users::Role,
+};
+
+/// Records in memory, and in one answer.
+const MOST: usize = 1000;
+/// Records of an answer where the client says nothing.
+const USUAL: usize = 100;
+/// Characters of a name that a request holds.
+const MOST_NAME: usize = 200;
+/// Records a minute of one address from which nobody knows who asks.
+const STRANGERS: f64 = 10.0;
+
+/// One request that would have changed something, or one login.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditRecord {
+    /// Wall clock when it was answered.
+    pub at: Timestamp,
+    /// Who asked; none where nobody knows.
+    pub user: Option<String>,
+    /// Their role.
+    pub role: Option<Role>,
+    /// Where from: the client's address as far as it is known (`http.trusted_proxies`).
+    pub address: IpAddr,
+    /// `PUT`, `POST`...
+    pub method: String,
+    /// The route, as in the table: `/v1/streams/{name}`.
+    pub route: String,
+    /// What the path names: `stream`, `alert`, `silence`.
+    pub kind: Option<&'static str>,
+    /// Its name, as it was asked for.
+    pub name: Option<String>,
+    /// The answer's status.
+    pub status: u16,
+}
+
+impl AuditRecord {
+    /// As the API shows it.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "at": format!("{:.3}", self.at),
+            "user": self.user,
+            "role": self.role.map(Role::as_str),
+            "address": self.address.to_string(),
+            "method": self.method,
+            "route": self.route,
+            "kind": self.kind,
+            "name": self.name,
+            "status": self.status,
+        })
+    }
+}
+
+/// Keeps records for longer than this process lives. Called on the service's threads: must be quick and must not wait.
+pub type AuditKeeper = Arc<dyn Fn(&AuditRecord) + Send + Sync>;
+
+/// The newest records.
+pub(super) struct AuditLog {
+    newest: Mutex<VecDeque<AuditRecord>>,
+    /// Whoever is not known cannot push out what others did.
+    strangers: Limiter<IpAddr>,
+    keeper: Option<AuditKeeper>,
+}
+
+impl AuditLog {
+    pub(super) fn new(keeper: Option<AuditKeeper>) -> Self {
+        Self { newest: Mutex::default(), strangers: Limiter::new(STRANGERS / 60.0, STRANGERS), keeper }
+    }
+
+    /// Takes one. Of requests by nobody knows whom, a few a minute of each address: the others are counted with the requests
+    /// of their status. `now` is monotonic.
+    pub(super) fn note(&self, record: AuditRecord, now: Duration) {
+        if record.user.is_none() && self.strangers.take(&network(record.address), now).is_err() {
+            return;
+        }
+        let AuditRecord { user, role, address, method, route, kind, name, status, .. } = &record;
+        tracing::info!(
+            target: "audit",
+            user = user.as_deref().unwrap_or("-"),
+            role = role.map_or("-", Role::as_str),
+            %address,
+            method,
+            route,
+            kind = kind.unwrap_or("-"),
+            name = name.as_deref().unwrap_or("-"),
+            status,
+            "request"
+        );
+        if let Some(keeper) = &self.keeper {
+            keeper(&record);
+        }
+        let mut newest = self.newest.lock();
+        if newest.len() >= MOST {
+            newest.pop_front();
+        }
+        newest.push_back(record);
+    }
+
+    /// At most so many, newest first.
+    fn read(&self, most: usize) -> Vec<Value> {
+        self.newest.lock().iter().rev().take(most).map(AuditRecord::to_json).collect()
+    }
+}
+
+/// What a path names, by its route: the kind, and the name without secrets and of bounded length.
+pub(super) fn subject(route: &str, names: &[String]) -> (Option<&'static str>, Option<String>) {
+    let kinds = [("/v1/streams/", "stream"), ("/v1/alerts/", "alert"), ("/v1/silences/", "silence")];
+    let kind = kinds.into_iter().find(|(path, _)| route.starts_with(path)).map(|(_, kind)| kind);
+    let name = names.first().map(|name| {
+        let short: String = name.chars().take(MOST_NAME).collect();
+        base::redact::scrub_urls(&short)
+    });
+    (kind.filter(|_| name.is_some()), name)
+}
+
+/// `GET /v1/audit`.
+pub(super) async fn list(State(service): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
+    let params = Params::parse(query.as_deref(), &["limit"])?;
+    let most = params.number("limit")?.unwrap_or(USUAL);
+    if most > MOST {
+        return Err(Refusal::bad(format!("`limit={most}` is more than {MOST}")));
+    }
+    Ok(answer(&json!({ "records": service.audit.read(most) })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(status: u16) -> AuditRecord {
+        AuditRecord {
+            at: Timestamp::UNIX_EPOCH,
+            user: Some("anna".into()),
+            role: Some(Role::Operator),
+            address: [192, 0, 2, 7].into(),
+            method: "PUT".into(),
+            route: "/v1/streams/{name}".into(),
+            kind: Some("stream"),
+            name: Some("cam".into()),
+            status,
+        }
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_all_are_given_on() {
+        let given = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&given);
+        let log = AuditLog::new(Some(Arc::new(move |record: &AuditRecord| *count.lock() += u32::from(record.status))));
+        for n in 0..MOST + 2 {
+            log.note(record((n % 7) as u16), Duration::ZERO);
+        }
+        assert_eq!(*given.lock(), (0..MOST + 2).map(|n| (n % 7) as u32).sum::<u32>());
+        let read = log.read(MOST + 9);
+        assert_eq!((read.len(), &read[0]["status"]), (MOST, &Value::from((MOST + 1) % 7)));
+        assert_eq!(log.read(2).len(), 2);
+        for _ in 0..2 * MOST {
+            log.note(AuditRecord { user: None, role: None, ..record(401) }, Duration::ZERO);
+        }
+        assert_eq!(log.read(MOST).iter().filter(|record| record["user"].is_null()).count(), STRANGERS as usize);
+        let shown = read[0].to_string();
+        assert!(shown.starts_with(r#"{"at":"1970-01-01T00:00:00.000Z","user":"anna","role":"operator""#), "{shown}");
+    }
+
+    #[test]
+    fn what_a_path_names() {
+        let check = |route: &str, name: Option<&str>, expected: (Option<&str>, Option<&str>)| {
+            let names: Vec<String> = name.map(str::to_owned).into_iter().collect();
+            let (kind, name) = subject(route, &names);
+            assert_eq!((kind, name.as_deref()), expected, "{route}");
+        };
+        check("/v1/streams/{name}", Some("cam"), (Some("stream"), Some("cam")));
+        check("/v1/alerts/{id}/acknowledge", Some("x-1"), (Some("alert"), Some("x-1")));
+        check("/v1/silences/{id}", Some("ab"), (Some("silence"), Some("ab")));
+        check("/v1/silences", None, (None, None));
+        check("/v1/probe", None, (None, None));
+        let (_, name) = subject("/v1/streams/{name}", &["rtsp://u:hunter2@h/1".into()]);
+        assert!(!name.expect("name").contains("hunter2"));
+        let (_, long) = subject("/v1/streams/{name}", &["x".repeat(500)]);
+        assert_eq!(long.expect("name").len(), MOST_NAME);
+    }
+}
