@@ -13,6 +13,7 @@ use crate::{
     hls::{self, HlsConfig, HlsStore},
     http::{self, AppState, HttpConfig, HttpServer, SpeechPort, control::Control},
     topology::{House, Onlookers},
+    views::Views,
 };
 
 /// What the HTTP service will show.
@@ -26,7 +27,7 @@ impl Front {
     pub fn new(config: HttpConfig, hls: &HlsConfig, clock: &Arc<dyn Clock>) -> Self {
         let feed = Feed::new(FeedOptions { n_records: config.feed_records, clock: Arc::clone(clock) });
         let players = hls.segments().map(|cut| (HlsStore::new(hls.clone(), Arc::clone(clock)), cut));
-        Self { config, onlookers: Onlookers { feed, players } }
+        Self { config, onlookers: Onlookers { feed, players, views: Views::default() } }
     }
 
     /// The segments that players get, where there are any.
@@ -60,6 +61,7 @@ impl Front {
         let players = self.onlookers.players.map(|(store, _)| store);
         let app = AppState {
             feed: self.onlookers.feed,
+            views: self.onlookers.views,
             house: house.roster(),
             speech,
             alerts,

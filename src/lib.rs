@@ -23,3 +23,4 @@ pub mod stream;
 pub mod summary;
 pub mod topology;
 pub mod traces;
+pub mod views;

@@ -6,6 +6,7 @@ mod commands;
 mod desk;
 mod feed;
 mod gate;
+mod live;
 mod page;
 mod running;
 pub(crate) mod served;

@@ -33,6 +33,7 @@ use inference::rules::Carried;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+pub(crate) use self::draw::Picture;
 pub use self::{
     config::{BadEvidence, EvidenceConfig},
     index::AlertFilter,

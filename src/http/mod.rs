@@ -15,10 +15,12 @@ mod error;
 mod file;
 mod guard;
 mod house;
+mod live;
 pub mod openapi;
 mod page;
 mod params;
 mod patient;
+mod preview;
 mod probe;
 mod profiles;
 mod routes;
@@ -29,6 +31,7 @@ mod streams;
 mod table;
 mod tail;
 mod transcribe;
+mod video;
 mod vtt;
 mod workers;
 
@@ -48,12 +51,14 @@ pub use self::{
     server::{HttpServer, serve},
 };
 use self::{control::Control, error::Refusal, guard::Guard};
-use crate::{evidence::EvidenceStore, feed::Feed};
+use crate::{evidence::EvidenceStore, feed::Feed, views::Views};
 
 /// What the service serves.
 pub struct AppState {
     /// The live feed.
     pub feed: Feed,
+    /// What streams show of themselves right now.
+    pub views: Views,
     /// The rest of the house.
     pub house: Arc<dyn HouseView>,
     /// Speech recognition for `/v1/transcribe`; none where no model listens.
@@ -75,6 +80,7 @@ pub struct AppState {
 /// What all requests share.
 struct Service {
     feed: Feed,
+    views: Views,
     house: Arc<dyn HouseView>,
     speech: Option<Arc<dyn SpeechPort>>,
     alerts: Option<EvidenceStore>,

@@ -13,10 +13,14 @@ use super::{
     Service, Shared, alerts, attach,
     captions::captions,
     error::Refusal,
+    live::live,
     openapi::Verb,
-    page, probe, profiles, streams,
+    page,
+    preview::preview,
+    probe, profiles, streams,
     table::{JSON, ROUTES},
     transcribe::transcribe,
+    video::video,
     workers,
 };
 use crate::metrics::{self, MetricsSource as _, Scrape};
@@ -33,6 +37,9 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
         (Verb::Patch, "/v1/streams/{name}") => patch(attach::tags),
         (Verb::Delete, "/v1/streams/{name}") => delete(attach::detach),
         (Verb::Get, "/v1/streams/{name}/captions") => get(captions),
+        (Verb::Get, "/v1/streams/{name}/preview.jpg") => get(preview),
+        (Verb::Get, "/v1/streams/{name}/live.mp4") => get(video),
+        (Verb::Get, "/v1/live") => get(live),
         (Verb::Get, "/v1/alerts") => get(alerts::list),
         (Verb::Get, "/v1/alerts/events") => get(alerts::events),
         (Verb::Get, "/v1/alerts/{id}") => get(alerts::one),
@@ -49,6 +56,9 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
         _ => unreachable!("a test serves every row of the table"),
     }
 }
+
+/// Headers that pages of allowed origins may read.
+const EXPOSED: &str = "etag, location, eyewitness-session, eyewitness-pts-ms, eyewitness-captured-at";
 
 /// The router of the whole service.
 pub(super) fn router(service: Shared, extra: Router) -> Router {
@@ -127,7 +137,7 @@ async fn front(State(service): State<Shared>, mut request: Request, next: Next) 
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static(reach));
     if let Some(origin) = allowed_origin.and_then(|o| HeaderValue::from_str(&o).ok()) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, location"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     let status = response.status().as_u16();
     tracing::debug!(%method, route, status, "request");
@@ -174,6 +184,7 @@ async fn metrics(State(service): State<Shared>) -> Response {
     let mut out = Scrape::default();
     service.house.scrape(&mut out);
     service.feed.scrape(&mut out);
+    service.views.scrape(&mut out);
     if let Some(alerts) = &service.alerts {
         alerts.scrape(&mut out);
     }

@@ -50,6 +50,7 @@ use crate::{
     hls::HlsStore,
     roster::{QueueProbe, Roster},
     stream::Analysis,
+    views::Views,
 };
 
 /// The running house.
@@ -69,6 +70,8 @@ pub struct Onlookers {
     pub feed: Feed,
     /// Players of the streams themselves, and how their media are cut.
     pub players: Option<(Arc<HlsStore>, SegmentOptions)>,
+    /// Those who look at the pictures right now.
+    pub views: Views,
 }
 
 /// How a sink fared.
@@ -155,6 +158,7 @@ impl House {
             self.feed = Some(onlookers.feed.start(receiver).context("cannot start thread feed")?);
             outputs.feed = Some(Entrance::new(onlookers.feed, sender));
             outputs.players = onlookers.players;
+            outputs.views = Some(onlookers.views);
         }
         *self.residents.outputs.lock() = Some(Arc::new(outputs));
         Ok(())
