@@ -14,6 +14,7 @@ use crate::{
     hls::{self, HlsConfig, HlsStore},
     http::{self, AppState, HttpConfig, HttpServer, SpeechPort, control::Control},
     topology::{House, Onlookers},
+    views::Views,
 };
 
 /// What the HTTP service will show.
@@ -27,7 +28,7 @@ impl Front {
     pub fn new(config: HttpConfig, hls: &HlsConfig, clock: &Arc<dyn Clock>) -> Self {
         let feed = Feed::new(FeedOptions { n_records: config.feed_records, clock: Arc::clone(clock) });
         let players = hls.segments().map(|cut| (HlsStore::new(hls.clone(), Arc::clone(clock)), cut));
-        Self { config, onlookers: Onlookers { feed, players, history: None } }
+        Self { config, onlookers: Onlookers { feed, players, history: None, views: Views::default() } }
     }
 
     /// What is said and how streams fare is kept there.
@@ -66,6 +67,7 @@ impl Front {
         let players = self.onlookers.players.map(|(store, _)| store);
         let app = AppState {
             feed: self.onlookers.feed,
+            views: self.onlookers.views,
             house: house.roster(),
             speech,
             alerts,

@@ -24,3 +24,4 @@ pub mod stream;
 pub mod summary;
 pub mod topology;
 pub mod traces;
+pub mod views;

@@ -7,6 +7,7 @@ mod desk;
 mod feed;
 mod gate;
 mod history;
+mod live;
 mod operating;
 mod page;
 mod running;

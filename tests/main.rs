@@ -17,6 +17,7 @@ mod hls;
 mod http;
 mod invariants;
 mod kafka;
+mod live;
 mod network;
 mod replay;
 mod rtsp;

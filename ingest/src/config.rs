@@ -12,7 +12,7 @@ use base::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{error::IngestError, timeline::Track};
+use crate::{error::IngestError, relay::Relay, timeline::Track};
 
 /// How a source is connected to. The address, user and password are in the stream's URL.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -222,6 +222,8 @@ pub struct StreamOptions {
     /// The encoded media as well, in segments that a player can show; none to leave that. Costs no decoding and no
     /// encoding. Sources whose codecs cannot be carried (see [`SegmentOptions`]) give none.
     pub segments: Option<SegmentOptions>,
+    /// Takes the encoded media as they come, of the tracks that are fetched anyway; none where nobody can watch.
+    pub relay: Option<Arc<Relay>>,
     /// Live or batch.
     pub mode: Mode,
     /// Go on where an earlier run left off; live mode only. What cannot be resumed begins anew, and says so.

@@ -145,6 +145,7 @@ pub fn probe(
         }),
         audio: true,
         segments: None,
+        relay: None,
         mode: Mode::Live,
         start_at: None,
         session: None,

@@ -141,6 +141,9 @@ impl Session {
                 SourceDescription { video: found.video.or(promised.video), audio: found.audio.or(promised.audio) };
             let resume =
                 base::media::Resume { resumable: self.resume.is_resumable(), resumed: self.resume.is_resumed() };
+            if let Some(relay) = &self.options.relay {
+                relay.playing(&source);
+            }
             self.announcer.playing(self.id.clone(), source, resume, self.clock.monotonic());
             self.played.store(true, Relaxed);
         }
@@ -288,6 +291,9 @@ pub(crate) fn run(
         left_out: Mutex::default(),
         clock,
     });
+    if let Some(relay) = &options.relay {
+        relay.begin(&session.id);
+    }
     let outcome = play(&session, attempt, started, stop);
     // The pipeline is down: nothing is on its way any more.
     if let Some(segmenter) = &session.segmenter {

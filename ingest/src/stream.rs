@@ -82,6 +82,7 @@ impl Stream {
             .spawn(move || {
                 let _mark = mark;
                 supervisor.run();
+                supervisor.close("the stream was detached, or the service is stopping");
             })
             .map_err(|e| IngestError::Thread { stream: name, cause: e.to_string() })?;
         Ok(Self { stop, finished, thread: Some(thread) })
@@ -136,6 +137,13 @@ struct Supervisor {
 }
 
 impl Supervisor {
+    /// Viewers are told why no more comes; the first cause counts.
+    fn close(&self, why: &str) {
+        if let Some(relay) = &self.options.relay {
+            relay.close(why);
+        }
+    }
+
     fn run(&self) {
         let clock = &self.options.clock;
         let mut attempt = 1;
@@ -150,7 +158,10 @@ impl Supervisor {
             let finished = session::run(options, consumer, announcer, troubles, one);
             let now = clock.monotonic();
             let trouble = match &finished.outcome {
-                Outcome::Ended => return self.announcer.over(None, Some(Notice::Ended), now),
+                Outcome::Ended => {
+                    self.close("the source came to its end");
+                    return self.announcer.over(None, Some(Notice::Ended), now);
+                }
                 Outcome::Stopped => return self.announcer.over(None, None, now),
                 Outcome::CannotSeek => {
                     if let Beginning::Sought(place) = beginning {
@@ -162,6 +173,7 @@ impl Supervisor {
             };
             let outage = outage(&finished, &trouble);
             if trouble.healing == Healing::Never || self.options.mode == Mode::Batch {
+                self.close(&trouble.detail);
                 let failed = Notice::Failed { detail: trouble.detail };
                 // What broke while it played is a gap too; what never played has none.
                 let began = finished.played.is_some().then_some(outage);

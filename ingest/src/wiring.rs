@@ -7,7 +7,7 @@ use base::media::MediaDescription;
 use gstreamer::{self as gst, glib, prelude::*};
 
 use crate::{
-    audio, codecs, error::IngestError, resume, segment, session::Session, sources::make, timeline::Track, video,
+    audio, codecs, error::IngestError, relay, resume, segment, session::Session, sources::make, timeline::Track, video,
 };
 
 /// Encoded media that may wait for a decoder: so many bytes or so much time.
@@ -188,6 +188,7 @@ fn join_track(session: &Arc<Session>, pipeline: &gst::Pipeline, pad: &gst::Pad, 
         findings.track(track, media);
     }
     segment::tap(session, pad, track);
+    relay::tap(session, pad, track);
     if !session.options.decodes(track) {
         return attempt(session, "a track that is not decoded", || discard(pipeline, pad));
     }

@@ -140,6 +140,7 @@ pub(crate) fn options(url: &str) -> StreamOptions {
         video: Some(SQUARE),
         audio: true,
         segments: None,
+        relay: None,
         mode: Mode::Batch,
         start_at: None,
         session: Some(SessionId::derived([b"test".as_slice()])),

@@ -6,6 +6,7 @@ mod decode;
 mod harness;
 mod network;
 mod probe;
+mod relay;
 mod resume;
 mod rtmp;
 mod rtsp;

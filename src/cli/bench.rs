@@ -233,6 +233,7 @@ fn recording(input: &str, info: Arc<StreamInfo>) -> anyhow::Result<StreamOptions
         video: None,
         audio: false,
         segments: None,
+        relay: None,
         mode: Mode::Batch,
         start_at: None,
         session: Some(SessionId::derived([])),

@@ -19,7 +19,7 @@ const CYAN: [u8; 3] = [0, 224, 255];
 
 /// Packed RGB, `u8 [height, width, 3]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Picture {
+pub(crate) struct Picture {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) pixels: Vec<u8>,
@@ -36,7 +36,7 @@ pub(super) struct Annotation {
 
 impl Picture {
     /// A copy of the pixels, in RGB and without padding.
-    pub(super) fn copy_of(image: &Image) -> Self {
+    pub(crate) fn copy_of(image: &Image) -> Self {
         let mut pixels = Vec::with_capacity(3 * image.width as usize * image.height as usize);
         (0..image.height).for_each(|y| pixels.extend_from_slice(image.row(y)));
         if image.format == PixelFormat::Bgr8 {
@@ -46,7 +46,7 @@ impl Picture {
     }
 
     /// The file's bytes.
-    pub(super) fn jpeg(&self) -> Result<Vec<u8>, String> {
+    pub(crate) fn jpeg(&self) -> Result<Vec<u8>, String> {
         let side = |n: u32| u16::try_from(n).map_err(|_| format!("a picture of {n} pixels is too large for JPEG"));
         let mut out = Vec::new();
         jpeg_encoder::Encoder::new(&mut out, QUALITY)
@@ -56,7 +56,7 @@ impl Picture {
     }
 
     /// In the proportions of a source of this size, at least [`LEAST_SIDE`] long, and otherwise as large as it is.
-    pub(super) fn in_proportion(self, source: (u32, u32)) -> Self {
+    pub(crate) fn in_proportion(self, source: (u32, u32)) -> Self {
         let (width, height) = (f64::from(source.0.max(1)), f64::from(source.1.max(1)));
         let longer = f64::from(self.width.max(self.height).max(LEAST_SIDE));
         let factor = longer / width.max(height);

@@ -34,6 +34,7 @@ use inference::rules::Carried;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+pub(crate) use self::draw::Picture;
 pub use self::{
     config::{BadEvidence, EvidenceConfig},
     desk::{Acknowledged, AlertDesk, DeskError, FILE as DESK_FILE, Silence, SilenceWish},

@@ -1,8 +1,10 @@
 //! The live feed: what was heard lately on each stream, for any number of readers at any pace.
 //!
 //! Filled like a sink: one queue (oldest dropped) and one thread, `feed`. Each stream has a [`Tape`] of bounded length.
-//! Must never wait for a reader, and never grow with their number or their slowness. Detections are not kept here.
+//! Must never wait for a reader, and never grow with their number or their slowness. Detections are not kept: while somebody
+//! reads them, the newest few of each stream are held, and otherwise they are not even encoded.
 
+mod crowd;
 mod entrance;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -27,14 +29,19 @@ use base::{
     time::Clock,
 };
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 pub use self::{
+    crowd::{Crowd, Heard, Wanted},
     entrance::{Entrance, Item},
     tape::{Next, Reader, Record, Start, Tape},
 };
 use crate::metrics::{MetricsSource, Scrape};
 
-/// The kinds of records that the feed keeps.
+/// Detections held a stream while somebody reads them: a few seconds.
+const N_DETECTIONS: usize = 64;
+
+/// The kinds of records that the feed has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Cues.
@@ -47,11 +54,17 @@ pub enum Kind {
     Gap,
     /// Rules that fired.
     Alert,
+    /// What was seen; live only, not kept.
+    Detections,
 }
 
 impl Kind {
-    /// All of them, in the order of their counters.
+    /// Those that are kept, in the order of their counters.
     pub const ALL: [Self; 5] = [Self::Caption, Self::Transcript, Self::Status, Self::Gap, Self::Alert];
+
+    /// All of them.
+    pub const LIVE: [Self; 6] =
+        [Self::Caption, Self::Transcript, Self::Status, Self::Gap, Self::Alert, Self::Detections];
 
     /// The `type` on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -61,6 +74,7 @@ impl Kind {
             Self::Status => "status",
             Self::Gap => "gap",
             Self::Alert => "alert",
+            Self::Detections => "detections",
         }
     }
 
@@ -72,10 +86,11 @@ impl Kind {
             Self::Status => "status",
             Self::Gap => "gaps",
             Self::Alert => "alerts",
+            Self::Detections => "detections",
         }
     }
 
-    /// The kind of an event; none for those that the feed does not keep.
+    /// The kind of an event that is kept; none for detections.
     pub const fn of(event: &Event) -> Option<Self> {
         match event.body {
             Body::Caption(_) => Some(Self::Caption),
@@ -120,6 +135,10 @@ pub struct Feed(Arc<Shared>);
 struct Shared {
     options: FeedOptions,
     streams: RwLock<BTreeMap<String, Entry>>,
+    /// Told after each record, and when streams come and go; the value says nothing.
+    news: watch::Sender<()>,
+    /// Streams that came or went.
+    n_changes: AtomicU64,
     /// Events of streams that are not attached.
     n_unclaimed: AtomicU64,
 }
@@ -127,6 +146,7 @@ struct Shared {
 struct Entry {
     info: Arc<StreamInfo>,
     tape: Arc<Tape>,
+    detections: Arc<Tape>,
     latest: Option<(SessionId, Status)>,
 }
 
@@ -139,6 +159,8 @@ pub struct StreamView {
     pub latest: Option<(SessionId, Status)>,
     /// Its records.
     pub tape: Arc<Tape>,
+    /// Its newest detections, while somebody reads them.
+    pub detections: Arc<Tape>,
 }
 
 impl fmt::Debug for Feed {
@@ -150,7 +172,13 @@ impl fmt::Debug for Feed {
 impl Feed {
     /// A feed without streams.
     pub fn new(options: FeedOptions) -> Self {
-        Self(Arc::new(Shared { options, streams: RwLock::default(), n_unclaimed: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            options,
+            streams: RwLock::default(),
+            news: watch::Sender::new(()),
+            n_changes: AtomicU64::new(0),
+            n_unclaimed: AtomicU64::new(0),
+        }))
     }
 
     /// Takes in a stream; before its first event. A stream of the same name goes on with its records.
@@ -161,7 +189,16 @@ impl Feed {
             return;
         }
         let tape = Tape::new(self.0.options.n_records);
-        streams.insert(info.name.to_string(), Entry { info, tape, latest: None });
+        let detections = Tape::new(N_DETECTIONS);
+        streams.insert(info.name.to_string(), Entry { info, tape, detections, latest: None });
+        drop(streams);
+        self.changed();
+    }
+
+    /// A stream came or went.
+    fn changed(&self) {
+        self.0.n_changes.fetch_add(1, Relaxed);
+        self.0.news.send_replace(());
     }
 
     /// Forgets a stream. Its readers get what is there, then the end.
@@ -169,6 +206,7 @@ impl Feed {
         let entry = self.0.streams.write().remove(name);
         if let Some(entry) = entry {
             entry.tape.close();
+            self.changed();
         }
     }
 
@@ -183,12 +221,13 @@ impl Feed {
         drop(streams);
         if let Some(entry) = entry {
             entry.tape.close();
+            self.changed();
         }
     }
 
     /// Takes one event. Events of streams that are not attached are counted and left out.
     pub fn publish(&self, event: &Arc<Event>) {
-        let Some(kind) = Kind::of(event) else { return };
+        let Some(kind) = Kind::of(event) else { return self.show(event) };
         let tape = if let Body::Status(status) = &event.body {
             let mut streams = self.0.streams.write();
             streams.get_mut(event.stream.name.as_str()).map(|entry| {
@@ -199,11 +238,24 @@ impl Feed {
             self.0.streams.read().get(event.stream.name.as_str()).map(|entry| Arc::clone(&entry.tape))
         };
         match tape {
-            Some(tape) => tape.put(kind, Arc::clone(event), self.encode(event)),
+            Some(tape) => {
+                tape.put(kind, Arc::clone(event), self.encode(event));
+                self.0.news.send_replace(());
+            }
             None => {
                 self.0.n_unclaimed.fetch_add(1, Relaxed);
             }
         }
+    }
+
+    /// Detections: to those who read them now.
+    fn show(&self, event: &Arc<Event>) {
+        let streams = self.0.streams.read();
+        let tape = streams.get(event.stream.name.as_str()).map(|entry| &entry.detections);
+        let Some(tape) = tape.filter(|tape| tape.n_readers() > 0).map(Arc::clone) else { return };
+        drop(streams);
+        tape.put(Kind::Detections, Arc::clone(event), self.encode(event));
+        self.0.news.send_replace(());
     }
 
     fn encode(&self, event: &Event) -> String {
@@ -232,6 +284,7 @@ impl Feed {
         for entry in self.0.streams.read().values() {
             entry.tape.close();
         }
+        self.changed();
     }
 
     /// The streams, by name.
@@ -247,7 +300,12 @@ impl Feed {
 
 impl Entry {
     fn view(&self) -> StreamView {
-        StreamView { info: Arc::clone(&self.info), latest: self.latest.clone(), tape: Arc::clone(&self.tape) }
+        StreamView {
+            info: Arc::clone(&self.info),
+            latest: self.latest.clone(),
+            tape: Arc::clone(&self.tape),
+            detections: Arc::clone(&self.detections),
+        }
     }
 }
 
@@ -274,7 +332,7 @@ impl MetricsSource for Feed {
                 "eyewitness_feed_lost_total",
                 "Records that readers were too slow to get.",
                 &labels,
-                stream.tape.n_lost() as f64,
+                (stream.tape.n_lost() + stream.detections.n_lost()) as f64,
             );
         }
         out.counter(

@@ -27,7 +27,7 @@ pub struct Record {
     /// Its wire record: one JSON object without a newline.
     pub json: String,
     /// Records of each kind that came before it on this tape.
-    before: [u64; Kind::ALL.len()],
+    before: [u64; Kind::LIVE.len()],
 }
 
 impl Record {
@@ -42,7 +42,7 @@ struct Reel {
     /// The newest is the last; never more than the tape's capacity.
     records: VecDeque<Arc<Record>>,
     /// Records ever put on, by kind.
-    counts: [u64; Kind::ALL.len()],
+    counts: [u64; Kind::LIVE.len()],
     closed: bool,
 }
 
@@ -58,7 +58,7 @@ impl Reel {
     }
 
     /// Records of each kind before the one at `index`.
-    fn before(&self, index: usize) -> [u64; Kind::ALL.len()] {
+    fn before(&self, index: usize) -> [u64; Kind::LIVE.len()] {
         self.records.get(index).map_or(self.counts, |record| record.before)
     }
 }
@@ -136,8 +136,8 @@ impl Tape {
         self.reel.lock().records.iter().filter(|r| kinds.has(r.kind)).map(Arc::clone).collect()
     }
 
-    /// Records ever put on, in the order of [`Kind::ALL`].
-    pub fn counts(&self) -> [u64; Kind::ALL.len()] {
+    /// Records ever put on, in the order of [`Kind::LIVE`].
+    pub fn counts(&self) -> [u64; Kind::LIVE.len()] {
         self.reel.lock().counts
     }
 
@@ -184,12 +184,17 @@ pub struct Reader {
     /// Number of the record to look at next.
     at: u64,
     /// Records of each kind before that one.
-    seen: [u64; Kind::ALL.len()],
+    seen: [u64; Kind::LIVE.len()],
     /// It came with an id that is not on the tape, and was not told so yet.
     unknown: bool,
 }
 
 impl Reader {
+    /// From here on these kinds.
+    pub(super) fn choose(&mut self, kinds: Kinds) {
+        self.kinds = kinds;
+    }
+
     /// What is there to be read now; none when the reader has to wait.
     pub fn try_next(&mut self) -> Option<Next> {
         if std::mem::take(&mut self.unknown) {
@@ -199,7 +204,7 @@ impl Reader {
         let begin = reel.begin();
         if self.at < begin {
             let before = reel.before(0);
-            let lost = Kind::ALL.iter().filter(|kind| self.kinds.has(**kind));
+            let lost = Kind::LIVE.iter().filter(|kind| self.kinds.has(**kind));
             let n_lost: u64 = lost.map(|kind| before[*kind as usize] - self.seen[*kind as usize]).sum();
             (self.at, self.seen) = (begin, before);
             if n_lost > 0 {

@@ -106,7 +106,8 @@ fn what_is_kept_and_what_is_not() {
     put(&feed, Event::new(&stream("cam"), &session("s"), 0, Pts::ZERO, None, Body::Detections(detections)));
     put(&feed, status("cam", "s", 0, StreamState::Interrupted));
     let view = feed.stream("cam").expect("stream");
-    assert_eq!(view.tape.counts(), [0, 0, 1, 0, 0]);
+    assert_eq!(view.tape.counts(), [0, 0, 1, 0, 0, 0]);
+    assert_eq!(view.detections.counts(), [0; 6], "nobody reads them");
     assert_eq!(view.latest.expect("status").1.state, StreamState::Interrupted);
     let mut out = Scrape::default();
     feed.scrape(&mut out);
@@ -198,4 +199,100 @@ fn a_detached_stream_ends_after_what_it_told_even_if_the_queue_overflows() {
     check(16, &["caption-0", "caption-1", "closed"]);
     // The end itself is pushed out, and comes all the same.
     check(3, &["closed"]);
+}
+
+fn seen(number: u64) -> Event {
+    let detections = Detections {
+        width: 1,
+        height: 1,
+        index: number,
+        model: Arc::new(ModelId { name: "m".into(), version: "0".into() }),
+        objects: Vec::new(),
+        labels: Vec::new(),
+        answer: None,
+        classes: Arc::default(),
+    };
+    Event::new(&stream("cam"), &session("s"), number, Pts::ZERO, None, Body::Detections(detections))
+}
+
+/// All that a crowd has to tell now: streams in view, ids' endings, `lost 2 cam`.
+fn hear(crowd: &mut Crowd) -> Vec<String> {
+    let told = |heard| match heard {
+        Heard::Streams(names) => format!("streams {}", names.join(",")),
+        Heard::Record(record) => record.id().split_once('-').expect("id").1.to_owned(),
+        Heard::Lost { stream, detections, n_records } => {
+            format!("lost {} {stream}{}", n_records.expect("known"), if detections { " seen" } else { "" })
+        }
+    };
+    std::iter::from_fn(|| crowd.try_next()).map(told).collect()
+}
+
+fn wanted(streams: Option<&[&str]>, kinds: &[Kind], recent: usize) -> Wanted {
+    let streams = streams.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+    Wanted { streams, kinds: Kinds::of(kinds), recent }
+}
+
+#[test]
+fn a_crowd_follows_streams_that_come_and_go() {
+    let feed = filled(6);
+    let mut all = feed.crowd(wanted(None, &[Kind::Caption], 2));
+    assert_eq!(hear(&mut all), ["streams cam", "caption-3", "caption-4"]);
+    feed.attach(stream("hall"));
+    put(&feed, caption("hall", "s", 7, true, &["x"]));
+    put(&feed, caption("cam", "s", 8, true, &["x"]));
+    // What came meanwhile begins with its first record.
+    let mut heard = hear(&mut all);
+    heard[1..].sort();
+    assert_eq!(heard, ["streams cam,hall", "caption-7", "caption-8"]);
+    put(&feed, caption("cam", "s", 9, true, &["x"]));
+    feed.detach("cam");
+    assert_eq!(hear(&mut all), ["caption-9", "streams hall"]);
+    feed.attach(stream("cam"));
+    assert_eq!(hear(&mut all), ["streams cam,hall"]);
+    let mut none = feed.crowd(wanted(Some(&["nobody"]), &Kind::LIVE, 9));
+    assert_eq!(hear(&mut none), ["streams "]);
+    feed.close();
+    assert_eq!(hear(&mut all), ["streams "]);
+}
+
+#[test]
+fn a_crowd_chooses_anew_and_goes_on_where_it_is() {
+    let feed = filled(20);
+    feed.attach(stream("hall"));
+    put(&feed, caption("hall", "s", 7, true, &["x"]));
+    let mut crowd = feed.crowd(wanted(Some(&["cam"]), &[Kind::Caption], 1));
+    assert_eq!(hear(&mut crowd), ["streams cam", "caption-4"]);
+    put(&feed, transcript("cam", "s", 5));
+    put(&feed, caption("cam", "s", 5, true, &["x"]));
+    crowd.choose(wanted(None, &[Kind::Transcript, Kind::Caption], 1));
+    let mut heard = hear(&mut crowd);
+    assert_eq!(heard.remove(0), "streams cam,hall");
+    heard.sort();
+    assert_eq!(heard, ["caption-5", "caption-7", "transcript-5"]);
+    crowd.choose(wanted(Some(&[]), &[Kind::Caption], 1));
+    assert_eq!(hear(&mut crowd), ["streams "]);
+    assert_eq!(feed.stream("cam").expect("stream").tape.n_readers(), 0);
+}
+
+#[test]
+fn detections_are_encoded_for_those_who_read_them_and_the_newest_are_held() {
+    let feed = feed(4);
+    let mut crowd = feed.crowd(wanted(None, &[Kind::Caption], 0));
+    hear(&mut crowd);
+    put(&feed, seen(0));
+    let tape = feed.stream("cam").expect("stream").detections;
+    assert_eq!(tape.counts(), [0; 6]);
+    crowd.choose(wanted(None, &[Kind::Caption, Kind::Detections], 0));
+    assert_eq!(hear(&mut crowd), [""; 0]);
+    put(&feed, seen(1));
+    put(&feed, caption("cam", "s", 1, true, &["x"]));
+    assert_eq!(hear(&mut crowd), ["caption-1", "detections-1"]);
+    (2..102).for_each(|number| put(&feed, seen(number)));
+    let heard = hear(&mut crowd);
+    assert_eq!((heard.len(), &*heard[0], &*heard[1]), (1 + N_DETECTIONS, "lost 36 cam seen", "detections-38"));
+    // They push nothing else out.
+    assert_eq!(feed.stream("cam").expect("stream").tape.counts()[0], 1);
+    crowd.choose(wanted(None, &[Kind::Caption], 0));
+    put(&feed, seen(200));
+    assert_eq!((hear(&mut crowd), tape.n_readers(), tape.counts()[5]), (vec![], 0, 101));
 }

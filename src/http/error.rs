@@ -145,6 +145,11 @@ impl Refusal {
         self
     }
 
+    /// What it says.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says more, for programs.
     pub(super) fn and(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
         self.more.push((name, value.into()));

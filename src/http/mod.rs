@@ -19,10 +19,12 @@ mod health;
 mod history;
 mod house;
 mod limits;
+mod live;
 pub mod openapi;
 mod page;
 mod params;
 mod patient;
+mod preview;
 mod probe;
 mod profiles;
 mod proxies;
@@ -38,6 +40,7 @@ mod table;
 mod tail;
 mod transcribe;
 mod users;
+mod video;
 mod vtt;
 mod workers;
 
@@ -63,12 +66,15 @@ use crate::{
     evidence::{AlertDesk, EvidenceStore},
     feed::Feed,
     history::History,
+    views::Views,
 };
 
 /// What the service serves.
 pub struct AppState {
     /// The live feed.
     pub feed: Feed,
+    /// What streams show of themselves right now.
+    pub views: Views,
     /// The rest of the house.
     pub house: Arc<dyn HouseView>,
     /// Speech recognition for `/v1/transcribe`; none where no model listens.
@@ -96,6 +102,7 @@ pub struct AppState {
 /// What all requests share.
 struct Service {
     feed: Feed,
+    views: Views,
     house: Arc<dyn HouseView>,
     speech: Option<Arc<dyn SpeechPort>>,
     alerts: Option<EvidenceStore>,

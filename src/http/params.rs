@@ -66,17 +66,21 @@ impl Params {
         self.pairs().filter(|(n, _)| *n == name).try_for_each(|(_, value)| one_of(name, value, words).map(drop))
     }
 
-    /// The parameter `types`.
+    /// The parameter `types`, of what the feed keeps.
     pub(super) fn kinds(&self) -> Result<Option<Kinds>, Refusal> {
-        let words = Kind::ALL.map(Kind::plural);
-        let Some(types) = self.get("types") else { return Ok(None) };
-        let mut kinds = Vec::new();
-        for word in types.split(',').map(str::trim) {
-            let known = one_of("types", word, &words)?;
-            kinds.extend(Kind::ALL.into_iter().find(|kind| kind.plural() == known));
-        }
-        Ok(Some(Kinds::of(&kinds)))
+        self.get("types").map(|types| kinds(types.split(',').map(str::trim), &Kind::ALL)).transpose()
     }
+}
+
+/// What these words of `types` mean.
+pub(super) fn kinds<'a>(words: impl Iterator<Item = &'a str>, known: &[Kind]) -> Result<Kinds, Refusal> {
+    let all: Vec<&'static str> = known.iter().map(|kind| kind.plural()).collect();
+    let mut kinds = Vec::new();
+    for word in words {
+        let word = one_of("types", word, &all)?;
+        kinds.extend(known.iter().copied().find(|kind| kind.plural() == word));
+    }
+    Ok(Kinds::of(&kinds))
 }
 
 fn one_of(name: &str, value: &str, words: &[&'static str]) -> Result<&'static str, Refusal> {

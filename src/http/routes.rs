@@ -17,14 +17,18 @@ use super::{
     error::Refusal,
     guard::{Ask, Pass},
     health, history,
+    live::live,
     openapi::{Route, Verb},
-    page, probe, profiles,
+    page,
+    preview::preview,
+    probe, profiles,
     server::Peer,
     session::{self, Entrance},
     silences, streams,
     table::{self, JSON},
     transcribe::transcribe,
     users::Role,
+    video::video,
     workers,
 };
 use crate::metrics::{self, MetricsSource as _, Scrape};
@@ -39,6 +43,9 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
         (Verb::Patch, "/v1/streams/{name}") => patch(attach::tags),
         (Verb::Delete, "/v1/streams/{name}") => delete(attach::detach),
         (Verb::Get, "/v1/streams/{name}/captions") => get(captions),
+        (Verb::Get, "/v1/streams/{name}/preview.jpg") => get(preview),
+        (Verb::Get, "/v1/streams/{name}/live.mp4") => get(video),
+        (Verb::Get, "/v1/live") => get(live),
         (Verb::Get, "/v1/alerts") => get(alerts::list),
         (Verb::Get, "/v1/alerts/events") => get(alerts::events),
         (Verb::Get, "/v1/alerts/{id}") => get(alerts::one),
@@ -67,6 +74,9 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
         _ => unreachable!("a test serves every row of the table"),
     }
 }
+
+/// Headers that pages of allowed origins may read.
+const EXPOSED: &str = "etag, location, retry-after, eyewitness-session, eyewitness-pts-ms, eyewitness-captured-at";
 
 /// The router of the whole service.
 pub(super) fn router(service: Shared, extra: Router) -> Router {
@@ -194,7 +204,7 @@ fn put_headers(response: &mut Response, allowed_origin: Option<&str>) {
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static(reach));
     if let Some(origin) = allowed_origin.and_then(|o| HeaderValue::from_str(o).ok()) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, location, retry-after"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
 }
 
@@ -241,6 +251,7 @@ pub(super) fn scrape(service: &Service) -> Scrape {
     let mut out = Scrape::default();
     service.house.scrape(&mut out);
     service.feed.scrape(&mut out);
+    service.views.scrape(&mut out);
     if let Some(alerts) = &service.alerts {
         alerts.scrape(&mut out);
     }

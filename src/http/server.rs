@@ -83,6 +83,7 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
     let connections = Arc::new(Semaphore::new(n_connections));
     let service = Arc::new(Service {
         feed: app.feed,
+        views: app.views,
         house: app.house,
         speech: app.speech,
         alerts: app.alerts.filter(EvidenceStore::is_enabled),

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 use super::tail::{Step, Tail};
 
 /// What a follower may say: control frames and chatter that is ignored.
-const MOST_FROM_FOLLOWER: usize = 4 * 1024;
+pub(super) const MOST_FROM_FOLLOWER: usize = 4 * 1024;
 /// A follower that answers so many pings not is gone.
-const MOST_UNANSWERED: u32 = 2;
+pub(super) const MOST_UNANSWERED: u32 = 2;
 
 /// Sends the records of `tail` until one side has enough.
 pub(super) fn follow(upgrade: WebSocketUpgrade, mut tail: Tail) -> Response {

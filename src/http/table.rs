@@ -7,6 +7,7 @@ use super::{
     openapi::{Answer, ERROR, Parameter, Route, Schema, Verb},
     transcribe,
     users::Role,
+    video,
 };
 use crate::{control::selectors::STATES, feed::Kind};
 
@@ -19,6 +20,11 @@ pub(super) const JSON: &str = "application/json";
 const KINDS: [&str; 5] = {
     let [a, b, c, d, e] = Kind::ALL;
     [a.plural(), b.plural(), c.plural(), d.plural(), e.plural()]
+};
+
+const LIVE_KINDS: [&str; 6] = {
+    let [a, b, c, d, e, f] = Kind::LIVE;
+    [a.plural(), b.plural(), c.plural(), d.plural(), e.plural(), f.plural()]
 };
 
 const fn good(content: &'static [(&'static str, &'static str)]) -> Answer {
@@ -356,6 +362,80 @@ const ROUTES: &[Route] = &[
                 UNKNOWN,
                 NO_UPGRADE,
                 BUSY,
+            ],
+        )
+    },
+    Route {
+        description: "One record a text message, as on the wire. First of all, and whenever a stream came into view or went, \
+                      comes `{\"type\":\"streams\",\"streams\":[...]}` with those that are there; a stream that is \
+                      attached meanwhile begins with its first record. The client may say at any time what it wants from now \
+                      on: `{\"streams\":[...],\"types\":[...]}`, `null` for all streams; what is left out stays. A \
+                      reader that is too slow gets a `lost` record and goes on. Detections are not kept: who is late gets the newest.",
+        parameters: &[
+            query(
+                "types",
+                "Kinds of records. Default: `captions`, `status`, `gaps` and `alerts`.",
+                Schema::SomeOf(&LIVE_KINDS),
+            ),
+            query("stream", "Name of a stream, attached or not. Default: all.", Schema::Texts),
+            query(
+                "recent",
+                "A stream that comes into view begins with so many of its last records. Default: 0.",
+                Schema::Number,
+            ),
+        ],
+        ..Route::get(
+            "/v1/live",
+            "Records of many streams, live, with detections (WebSocket)",
+            &[SWITCHING, BAD, NO_UPGRADE, BUSY],
+        )
+    },
+    Route {
+        description: "As the detector gets it, in the proportions of the source and without boxes. Headers say of which moment it \
+                      is: `eyewitness-session`, `eyewitness-pts-ms`, `eyewitness-captured-at`. The first one asked for \
+                      may be there only a moment later (404 with `Retry-After`).",
+        parameters: &[IF_NONE_MATCH],
+        ..Route::get(
+            "/v1/streams/{name}/preview.jpg",
+            "The newest analysed picture of a stream",
+            &[
+                good(&[("image/jpeg", "")]),
+                SAME,
+                BAD,
+                Answer {
+                    status: 404,
+                    description: "No such stream, or it has no picture; why.",
+                    content: &[(JSON, ERROR)],
+                },
+            ],
+        )
+    },
+    Route {
+        description: "For Media Source Extensions, well under a second late: the text message `{\"type\":\"init\",\"session\", \
+                      \"mime\",\"width\",\"height\",\"has_audio\"}`, then binary messages: the initialisation segment \
+                      (ISO/IEC 14496-12), then fragments, from the last keyframe on; their times are the stream's PTS. About once a second \
+                      `{\"type\":\"clock\",\"pts_ms\",\"captured_at\",\"quality\",\"sent_at\"}`. Each session \
+                      and each change of format begins with another `init`; `{\"type\":\"end\",\"detail\"}` is the last \
+                      message. Who is too slow is cut to the next keyframe. Without an upgrade, says whether it can be watched (426, else why not).",
+        parameters: &[query("sound", "`off` leaves the sound out. Default: `on`.", Schema::OneOf(&video::SOUND))],
+        ..Route::get(
+            "/v1/streams/{name}/live.mp4",
+            "A stream's own video and sound, live (WebSocket, fragmented MP4)",
+            &[
+                SWITCHING,
+                BAD,
+                UNKNOWN,
+                Answer {
+                    status: 409,
+                    description: "It cannot be carried, or is over; why.",
+                    content: &[(JSON, ERROR)],
+                },
+                NO_UPGRADE,
+                Answer {
+                    status: 503,
+                    description: "It does not play yet, or all places for readers are taken.",
+                    content: &[(JSON, ERROR)],
+                },
             ],
         )
     },

@@ -61,6 +61,7 @@ use crate::{
     evidence::{self, AlertDesk, EvidenceStore},
     hls::HlsStore,
     topology::Fanout,
+    views::Preview,
 };
 
 /// What a stream's pictures go through.
@@ -99,6 +100,8 @@ pub struct AnalysisOptions {
     pub tracer: Option<Arc<dyn Tracer>>,
     /// Who hands its media on to players, if anybody.
     pub players: Option<Arc<HlsStore>>,
+    /// Shows the newest analysed picture, where anybody may ask for it.
+    pub preview: Option<Arc<Preview>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The fixed session of a recording.
@@ -187,6 +190,7 @@ impl Analysis {
                     clock: Arc::clone(&options.clock),
                     findings: Arc::clone(&findings),
                     tracer: options.tracer,
+                    preview: options.preview,
                 };
                 // The tracker's second pass lives on detections too weak to be reported by themselves.
                 let low_score = results.tracker_config.as_ref().map(|t| t.low_score);

@@ -19,6 +19,7 @@ use super::{
     account::Findings,
     order::{Branch, Outlet},
 };
+use crate::views::Preview;
 
 pub(super) struct Sight {
     pub(super) info: Arc<StreamInfo>,
@@ -35,6 +36,7 @@ pub(super) struct Sight {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) findings: Arc<Findings>,
     pub(super) tracer: Option<Arc<dyn Tracer>>,
+    pub(super) preview: Option<Arc<Preview>>,
 }
 
 impl Sight {
@@ -86,6 +88,9 @@ impl Sight {
         let event = Event::new(&self.info, &frame.session, frame.index, frame.pts, frame.captured, body);
         self.findings.latency.add(self.clock.monotonic().saturating_sub(frame.decoded_at));
         let id = self.tracer.is_some().then(|| event.id.clone());
+        if let Some(preview) = &self.preview {
+            preview.see(&frame);
+        }
         self.outlet.picture(&frame);
         self.outlet.publish(Branch::Sight, event);
         if let Some(id) = id {

@@ -28,6 +28,7 @@ fn started(clock: &Arc<ManualClock>, fanout: Fanout, earlier: Option<Earlier>) -
         fanout,
         tracer: None,
         players: None,
+        preview: None,
         clock: Arc::clone(clock) as _,
         session: None,
         earlier,

@@ -13,6 +13,7 @@ use crate::{
     history::History,
     hls::{Captions, HlsStore},
     stream::holdup::{Holdups, LONG},
+    views::{View, Views},
 };
 
 /// Gives every event of a stream to all who are to have it. Clones share it.
@@ -104,6 +105,7 @@ pub(super) struct Outputs {
     pub(super) feed: Option<Entrance>,
     pub(super) history: Option<History>,
     pub(super) players: Option<(Arc<HlsStore>, SegmentOptions)>,
+    pub(super) views: Option<Views>,
     pub(super) holdups: Holdups,
 }
 
@@ -131,8 +133,14 @@ impl Outputs {
         self.players.as_ref().map(|(_, cut)| *cut)
     }
 
-    /// A stream comes, before its first event.
-    pub(super) fn attach(&self, info: &Arc<StreamInfo>, captions: Captions) {
+    /// A stream comes, before its first event; `is_analysed`: somebody looks at its pictures. Gives what it is to show of itself.
+    pub(super) fn attach(
+        &self,
+        info: &Arc<StreamInfo>,
+        captions: Captions,
+        is_analysed: bool,
+        clock: &Arc<dyn Clock>,
+    ) -> Option<View> {
         if let Some(feed) = &self.feed {
             feed.attach(Arc::clone(info));
         }
@@ -142,6 +150,7 @@ impl Outputs {
         if let Some((players, _)) = &self.players {
             players.attach(&info.name, captions);
         }
+        self.views.as_ref().map(|views| views.attach(&info.name, is_analysed, clock))
     }
 
     /// A stream is gone, after its last event.
@@ -154,6 +163,9 @@ impl Outputs {
         }
         if let Some((players, _)) = &self.players {
             players.detach(&info.name);
+        }
+        if let Some(views) = &self.views {
+            views.detach(&info.name);
         }
     }
 }

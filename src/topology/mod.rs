@@ -52,6 +52,7 @@ use crate::{
     hls::HlsStore,
     roster::{QueueProbe, Roster},
     stream::Analysis,
+    views::Views,
 };
 
 /// The running house.
@@ -75,6 +76,8 @@ pub struct Onlookers {
     pub players: Option<(Arc<HlsStore>, SegmentOptions)>,
     /// What is kept to be searched. Closed by whoever opened it, after the last who may add to its audit.
     pub history: Option<History>,
+    /// Those who look at the pictures right now.
+    pub views: Views,
 }
 
 /// How a sink fared.
@@ -172,6 +175,7 @@ impl House {
                 history.start(sender, receiver, Arc::clone(roster) as _).context("cannot start thread history")?;
                 outputs.history = Some(history);
             }
+            outputs.views = Some(onlookers.views);
         }
         *self.residents.outputs.lock() = Some(Arc::new(outputs));
         Ok(())

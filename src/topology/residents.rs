@@ -192,7 +192,7 @@ impl Residents {
         };
         let video = models.engine.as_ref().map(|engine| engine.picture_request());
         let audio = models.pool.is_some();
-        outputs.attach(&info, captions);
+        let view = outputs.attach(&info, captions, video.is_some(), &self.clock);
         let analysis = Analysis::start(AnalysisOptions {
             info: Arc::clone(&info),
             sight: models.engine.clone().map(|engine| SightOptions {
@@ -206,6 +206,7 @@ impl Residents {
                 captions: profile.captions.clone(),
             }),
             players: outputs.players.as_ref().map(|(store, _)| Arc::clone(store)),
+            preview: view.as_ref().and_then(|view| view.preview.clone()),
             recorded: matches!(running, Running::Replay { .. }),
             fanout,
             tracer: self.tracer.get().cloned(),
@@ -226,6 +227,7 @@ impl Residents {
                 video,
                 audio,
                 segments: outputs.segments(),
+                relay: view.map(|view| view.relay),
                 mode,
                 start_at: earlier.and_then(|earlier| earlier.position).map(|position| StartAt { position }),
                 session,

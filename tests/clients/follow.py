@@ -2,8 +2,8 @@
 """Reads our HTTP service as a stranger would: server-sent events with the standard library, WebSockets with `websockets`.
 
 Writes one JSON line for everything it gets: `{"open": true}`, `{"event", "id", "data"}`, `{"message"}`,
-`{"closed", "reason"}`, and `{"status", "headers", "body"}` when it is refused. With `--brief` the lines of a record are
-left out.
+`{"closed", "reason"}`, and `{"status", "headers", "body"}` when it is refused. With `--brief` the lines and objects of a
+record are left out.
 """
 import argparse
 import json
@@ -20,7 +20,7 @@ def shown(record, options):
     """The record's text, without what makes it long."""
     if not options.brief:
         return record
-    return json.dumps({key: value for key, value in json.loads(record).items() if key != "lines"})
+    return json.dumps({key: value for key, value in json.loads(record).items() if key not in ("lines", "objects")})
 
 
 def sse(url, headers, options):
@@ -89,7 +89,7 @@ def main():
     parser.add_argument("--sound", help="file to send in binary messages")
     parser.add_argument("--chunk", type=int, default=6400, help="bytes of a binary message")
     parser.add_argument("--text", action="append", default=[], help="text message to send after the sound")
-    parser.add_argument("--brief", action="store_true", help="leave the lines of captions out")
+    parser.add_argument("--brief", action="store_true", help="leave the lines of captions and the objects of detections out")
     options = parser.parse_args()
     headers = dict(header.split(": ", 1) for header in options.header)
     if options.way == "sse":

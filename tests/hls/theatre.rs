@@ -195,6 +195,7 @@ impl Theatre {
             video: Some(PictureRequest { width: 32, height: 24, fit: Fit::Stretch, format: PixelFormat::Rgb8 }),
             audio: true,
             segments,
+            relay: None,
             mode,
             start_at: None,
             session: None,

@@ -54,6 +54,7 @@ impl HouseView for Rest {
 pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPort>>) -> AppState {
     AppState {
         feed: feed.clone(),
+        views: Default::default(),
         house: Arc::clone(rest) as _,
         speech,
         alerts: None,
@@ -268,6 +269,11 @@ impl Answer {
 pub(crate) struct Follower(Process);
 
 impl Follower {
+    /// Another client that writes one JSON line for everything it gets.
+    pub(crate) fn of(process: Process) -> Self {
+        Self(process)
+    }
+
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut command = Command::new(python());
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/follow.py")).args(args).stdin(Stdio::null());

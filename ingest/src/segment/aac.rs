@@ -8,9 +8,11 @@ const RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050
 
 /// One track's way of writing AAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Aac {
+pub(crate) struct Aac {
     /// What each frame still needs before it; none where the frames have their headers already.
     header: Option<Header>,
+    /// The `AudioSpecificConfig`; empty where the frames' headers say it.
+    config: Vec<u8>,
     /// Audio object type for the codec's name: 2 is AAC-LC.
     object_type: u8,
 }
@@ -25,12 +27,12 @@ struct Header {
 
 impl Aac {
     /// From the caps of a parsed track; the reason in words when it is no AAC that can be carried.
-    pub(super) fn from_caps(media: &gst::StructureRef) -> Result<Self, &'static str> {
+    pub(crate) fn from_caps(media: &gst::StructureRef) -> Result<Self, &'static str> {
         if media.name() != "audio/mpeg" || !matches!(media.get::<i32>("mpegversion"), Ok(2 | 4)) {
             return Err("its sound is not AAC");
         }
         match media.get::<&str>("stream-format") {
-            Ok("adts") => Ok(Self { header: None, object_type: 2 }),
+            Ok("adts") => Ok(Self { header: None, config: Vec::new(), object_type: 2 }),
             Ok("raw") => {
                 let data = media.get::<gst::Buffer>("codec_data").map_err(|_| "its sound does not tell its format")?;
                 let map = data.map_readable().map_err(|_| "the format of its sound cannot be read")?;
@@ -53,7 +55,8 @@ impl Aac {
             core = bits.object_type()?;
         }
         let fits = (1..=4).contains(&core) && (1..=7).contains(&channels);
-        fits.then_some(Self { header: Some(Header { core, rate_index, channels }), object_type })
+        let header = Some(Header { core, rate_index, channels });
+        fits.then_some(Self { header, config: data.to_vec(), object_type })
     }
 
     /// One frame with its header; none when it is longer than a header can say.
@@ -76,8 +79,37 @@ impl Aac {
     }
 
     /// As in RFC 6381, section 3.3.
-    pub(super) fn codec(&self) -> String {
+    pub(crate) fn codec(&self) -> String {
         format!("mp4a.40.{}", self.object_type)
+    }
+
+    /// Learns from a frame what it says of itself.
+    pub(crate) fn learn(&mut self, frame: &[u8]) {
+        if self.header.is_none()
+            && self.config.is_empty()
+            && let [0xff, second, third, fourth, ..] = frame
+            && second >> 4 == 0xf
+        {
+            let (object_type, rate_index) = ((third >> 6) + 1, third >> 2 & 0xf);
+            let channels = (third & 1) << 2 | fourth >> 6;
+            self.object_type = object_type;
+            self.config = vec![object_type << 3 | rate_index >> 1, rate_index << 7 | channels << 3];
+        }
+    }
+
+    /// The `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1), which a frame without its header needs; none before one was
+    /// learned from.
+    pub(crate) fn config(&self) -> Option<&[u8]> {
+        (!self.config.is_empty()).then_some(&*self.config)
+    }
+
+    /// One frame without its header.
+    pub(crate) fn bare<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        match (&self.header, frame) {
+            // Seven bytes, and a checksum where the last bit of the second one is 0.
+            (None, [0xff, second, ..]) => frame.get(if second & 1 == 1 { 7 } else { 9 }..).unwrap_or_default(),
+            _ => frame,
+        }
     }
 }
 
@@ -148,6 +180,22 @@ mod tests {
         let length = u32::from(frame[3] & 3) << 11 | u32::from(frame[4]) << 3 | u32::from(frame[5]) >> 5;
         assert_eq!((length, frame.len(), frame[7]), (1007, 1007, 7));
         assert_eq!(aac.frame(&[0; 1 << 13]), None);
-        assert_eq!(Aac { header: None, object_type: 2 }.frame(&[1, 2]), Some(vec![1, 2]));
+        let adts = Aac { header: None, config: Vec::new(), object_type: 2 };
+        assert_eq!(adts.frame(&[1, 2]), Some(vec![1, 2]));
+    }
+
+    #[test]
+    fn headers_come_off_again() {
+        let mut adts = Aac { header: None, config: Vec::new(), object_type: 2 };
+        for config in [[0x11, 0x88], [0x12, 0x10], [0x14, 0x08]] {
+            let raw = Aac::from_config(&config).expect("config");
+            assert_eq!((raw.config(), raw.bare(&[0xff, 0xf1, 9])), (Some(&config[..]), &[0xff, 0xf1, 9][..]));
+            let frame = raw.frame(&[7; 10]).expect("frame");
+            adts.config.clear();
+            adts.learn(&frame);
+            assert_eq!((adts.config(), adts.bare(&frame)), (Some(&config[..]), &[7; 10][..]));
+        }
+        assert_eq!(adts.bare(&[0xff, 0xf0, 0, 0, 0, 0, 0, 0, 0, 5]), [5]);
+        assert!(adts.bare(&[0xff, 0xf1]).is_empty());
     }
 }

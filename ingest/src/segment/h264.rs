@@ -26,7 +26,7 @@ enum Framing {
 
 /// One track's way of writing H.264, and the parameter sets that came last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct H264 {
+pub(crate) struct H264 {
     framing: Framing,
     sps: Vec<u8>,
     pps: Vec<Vec<u8>>,
@@ -34,7 +34,7 @@ pub(super) struct H264 {
 
 impl H264 {
     /// From the caps of a parsed track; the reason in words when it is no H.264 that can be carried.
-    pub(super) fn from_caps(media: &gst::StructureRef) -> Result<Self, &'static str> {
+    pub(crate) fn from_caps(media: &gst::StructureRef) -> Result<Self, &'static str> {
         if media.name() != "video/x-h264" {
             return Err("its pictures are not H.264");
         }
@@ -75,7 +75,7 @@ impl H264 {
     }
 
     /// Whether `newer` says nothing that is not known: parameter sets that came with the pictures stay.
-    pub(super) fn covers(&self, newer: &Self) -> bool {
+    pub(crate) fn covers(&self, newer: &Self) -> bool {
         self == newer || self.framing == newer.framing && newer.sps.is_empty()
     }
 
@@ -172,10 +172,122 @@ impl H264 {
     }
 
     /// As in RFC 6381, section 3.3: `avc1.` and profile, constraints and level in hexadecimal digits.
-    pub(super) fn codec(&self) -> Option<String> {
+    pub(crate) fn codec(&self) -> Option<String> {
         let [_, profile, constraints, level, ..] = self.sps[..] else { return None };
         Some(format!("avc1.{profile:02x}{constraints:02x}{level:02x}"))
     }
+}
+
+/// For those who carry the parameter sets beside the pictures (ISO/IEC 14496-15).
+impl H264 {
+    /// Learns the parameter sets of a keyframe; whether they are other ones than before.
+    pub(crate) fn learn(&mut self, unit: &[u8]) -> bool {
+        let (mut sps, mut pps) = (None, Vec::new());
+        let mut rest = unit;
+        while let Some((nal, after)) = self.next(rest) {
+            match nal.first().map(|b| b & 0x1f) {
+                Some(SPS) => sps = Some(nal.to_vec()),
+                // Some send them twice.
+                Some(PPS) if !pps.iter().any(|known| known == nal) => pps.push(nal.to_vec()),
+                Some(SLICE..=IDR) => break,
+                _ => {}
+            }
+            rest = after;
+        }
+        let before = (self.sps.clone(), self.pps.clone());
+        if let Some(sps) = sps {
+            self.sps = sps;
+        }
+        if !pps.is_empty() {
+            self.pps = pps;
+        }
+        !before.0.is_empty() && before != (self.sps.clone(), self.pps.clone())
+    }
+
+    /// One picture with the length of each NAL unit before it, four bytes, and without delimiters; of a keyframe also
+    /// without parameter sets, which stand in [`Self::config`].
+    pub(crate) fn sample(&self, unit: &[u8], key: bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(unit.len() + 64);
+        let mut put = |nal: &[u8]| match nal.first().map(|b| b & 0x1f) {
+            None | Some(DELIMITER) => {}
+            Some(SPS | PPS) if key => {}
+            Some(_) => {
+                out.extend_from_slice(&u32::try_from(nal.len()).unwrap_or(u32::MAX).to_be_bytes());
+                out.extend_from_slice(nal);
+            }
+        };
+        match self.framing {
+            Framing::Length(_) => {
+                let mut rest = unit;
+                while let Some((nal, after)) = self.next(rest) {
+                    put(nal);
+                    rest = after;
+                }
+            }
+            Framing::AnnexB => {
+                let mut rest = start_code(unit).and_then(|at| unit.get(at + 3..));
+                while let Some(nals) = rest {
+                    let end = start_code(nals);
+                    let nal = &nals[..end.unwrap_or(nals.len())];
+                    // Zero bytes at its end belong to the next start code, or are padding.
+                    put(&nal[..nal.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1)]);
+                    rest = end.and_then(|at| nals.get(at + 3..));
+                }
+            }
+        }
+        out
+    }
+
+    /// The `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15, 5.3.3.1); none before both parameter sets are known.
+    pub(crate) fn config(&self) -> Option<Vec<u8>> {
+        let [_, profile, constraints, level, ..] = self.sps[..] else { return None };
+        let n_pps = u8::try_from(self.pps.len()).ok().filter(|n| *n > 0)?;
+        // Lengths of four bytes; one sequence parameter set.
+        let mut out = vec![1, profile, constraints, level, 0xff, 0xe1];
+        let set = |out: &mut Vec<u8>, set: &[u8]| {
+            out.extend_from_slice(&u16::try_from(set.len()).unwrap_or(u16::MAX).to_be_bytes());
+            out.extend_from_slice(set);
+        };
+        set(&mut out, &self.sps);
+        out.push(n_pps);
+        self.pps.iter().for_each(|pps| set(&mut out, pps));
+        if matches!(profile, 100 | 110 | 122 | 144) {
+            let [chroma, luma_depth, chroma_depth] = colours(&self.sps)?;
+            out.extend_from_slice(&[0xfc | chroma, 0xf8 | luma_depth, 0xf8 | chroma_depth, 0]);
+        }
+        Some(out)
+    }
+}
+
+/// Chroma format and bit depths less 8 of a sequence parameter set of the high profiles (ISO/IEC 14496-10, 7.3.2.1.1).
+fn colours(sps: &[u8]) -> Option<[u8; 3]> {
+    let bytes = sps.get(4..)?;
+    let mut at = 0;
+    let mut bit = || {
+        let bit = bytes.get(at / 8)? >> (7 - at % 8) & 1;
+        at += 1;
+        Some(u32::from(bit))
+    };
+    // Exp-Golomb (9.1). These are small numbers: no emulation prevention byte comes between them.
+    let mut number = |skip: u32| {
+        for _ in 0..skip {
+            bit()?;
+        }
+        let mut n_zeros = 0;
+        while bit()? == 0 {
+            n_zeros += 1;
+        }
+        let mut value = 1;
+        for _ in 0..u32::min(n_zeros, 31) {
+            value = value << 1 | bit()?;
+        }
+        u8::try_from(value - 1).ok()
+    };
+    number(0)?;
+    let chroma = number(0).filter(|n| *n <= 3)?;
+    let luma_depth = number(u32::from(chroma == 3)).filter(|n| *n <= 6)?;
+    let chroma_depth = number(0).filter(|n| *n <= 6)?;
+    Some([chroma, luma_depth, chroma_depth])
 }
 
 /// Where `00 00 01` stands.
@@ -205,6 +317,43 @@ mod tests {
 
     fn byte_stream() -> H264 {
         H264 { framing: Framing::AnnexB, sps: Vec::new(), pps: Vec::new() }
+    }
+
+    #[test]
+    fn samples_of_mp4() {
+        let unit = [&[DELIMITER, 0xf0][..], &SPS_BYTES, &PPS_BYTES, &[6, 1], &SLICE_BYTES, &[0x65, 2, 3]];
+        let expected = lengths(&[&[6, 1], &SLICE_BYTES, &[0x65, 2, 3]]);
+        let mut h264 = byte_stream();
+        assert_eq!(h264.config(), None);
+        assert!(!h264.learn(&annex_b(&unit)));
+        assert_eq!(h264.sample(&annex_b(&unit), true), expected);
+        assert_eq!(H264::from_avcc(&avcc()).expect("avcC").sample(&lengths(&unit), true), expected);
+        // What stands before a picture that needs others may be for that one alone.
+        assert_eq!(h264.sample(&annex_b(&[&PPS_BYTES, &SLICE_BYTES]), false), lengths(&[&PPS_BYTES, &SLICE_BYTES]));
+        assert!(!h264.learn(&annex_b(&[&SLICE_BYTES])));
+        assert!(!h264.learn(&annex_b(&[&SPS_BYTES, &PPS_BYTES, &PPS_BYTES, &SLICE_BYTES])), "sent twice");
+        assert!(h264.learn(&annex_b(&[&SPS_BYTES, &[0x68, 1, 2], &SLICE_BYTES])));
+        assert_eq!(h264.sample(&[], true), Vec::<u8>::new());
+        assert_eq!(h264.sample(&[0, 0, 1], true), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn decoder_configurations() {
+        let check = |sps: &[u8], tail: Option<&[u8]>| {
+            let h264 = H264 { framing: Framing::AnnexB, sps: sps.to_vec(), pps: vec![PPS_BYTES.to_vec()] };
+            let head = [&[1, sps[1], sps[2], sps[3], 0xff, 0xe1, 0, sps.len() as u8][..], sps, &[1, 0, 3], &PPS_BYTES];
+            assert_eq!(h264.config(), tail.map(|tail| [&head.concat(), tail].concat()), "{sps:02x?}");
+        };
+        check(&[0x67, 0x42, 0xc0, 0x1e, 0xd9], Some(&[]));
+        // As x264 writes them: 4:2:0 of 8 bits, 4:2:2 of 10 bits, 4:4:4 of 8 bits is another profile.
+        check(&[0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9], Some(&[0xfd, 0xf8, 0xf8, 0]));
+        check(&[0x67, 0x7a, 0x00, 0x1f, 0b1011_0110, 0b1100_0000], Some(&[0xfe, 0xfa, 0xfa, 0]));
+        check(&[0x67, 0x64, 0x00, 0x1f], None);
+        check(&[0x67, 0x64, 0x00, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0], None);
+        // It reads back as it was written.
+        let h264 = H264::from_avcc(&avcc()).expect("avcC");
+        let again = H264::from_avcc(&h264.config().expect("config")).expect("avcC");
+        assert_eq!((again.sps, again.pps), (h264.sps, h264.pps));
     }
 
     #[test]

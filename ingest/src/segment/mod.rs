@@ -3,6 +3,7 @@
 //! can hold the other up. Must never decode or encode, nor keep more than [`MAX_BYTES`] of a segment.
 
 mod aac;
+pub(crate) mod fmp4;
 mod h264;
 mod ts;
 
@@ -15,7 +16,8 @@ use base::{
 use gstreamer::{self as gst, prelude::*};
 use parking_lot::Mutex;
 
-use self::{aac::Aac, h264::H264, ts::Writer};
+use self::ts::Writer;
+pub(crate) use self::{aac::Aac, fmp4::SoundTrack, h264::H264};
 use crate::{config::SegmentOptions, session::Session, timeline::Track, video::running_time};
 
 /// A segment without another keyframe is cut at so many bytes or after so long, wherever that is.
@@ -55,7 +57,7 @@ enum Format<T> {
 }
 
 /// Times of the session that the decoders' side settles.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Offsets {
     /// PTS minus running time of the pictures, nanoseconds.
     pub video: i64,

@@ -40,6 +40,7 @@ fn serving(alerts: Option<EvidenceStore>) -> HttpServer {
     let clock = SystemClock::new();
     let app = AppState {
         feed: Feed::new(FeedOptions { n_records: 10, clock: Arc::clone(&clock) }),
+        views: Default::default(),
         house: Arc::new(House),
         speech: None,
         alerts,
