@@ -73,7 +73,6 @@ impl Front {
             alerts,
             history: self.onlookers.history,
             desk,
-            audit: None,
             control,
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),

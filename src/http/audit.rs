@@ -1,7 +1,7 @@
 //! Who did what: a record of every request that would change something, refused ones too, and of every login. The newest are
 //! kept in memory; each is logged, and given to whoever keeps them for longer. Never a token, a body, or a query.
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use axum::{
     extract::{RawQuery, State},
@@ -11,6 +11,8 @@ use base::time::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use sinks::history::Audit;
+
 use super::{
     Shared,
     error::{Refusal, json as answer},
@@ -18,6 +20,7 @@ use super::{
     params::Params,
     users::Role,
 };
+use crate::history::History;
 
 /// Records in memory, and in one answer.
 const MOST: usize = 1000;
@@ -30,7 +33,7 @@ const STRANGERS: f64 = 10.0;
 
 /// One request that would have changed something, or one login.
 #[derive(Debug, Clone, PartialEq)]
-pub struct AuditRecord {
+pub(super) struct AuditRecord {
     /// Wall clock when it was answered.
     pub at: Timestamp,
     /// Who asked; none where nobody knows.
@@ -53,7 +56,7 @@ pub struct AuditRecord {
 
 impl AuditRecord {
     /// As the API shows it.
-    pub fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         json!({
             "at": format!("{:.3}", self.at),
             "user": self.user,
@@ -66,22 +69,60 @@ impl AuditRecord {
             "status": self.status,
         })
     }
+
+    /// As the history keeps it.
+    fn kept(&self) -> Audit {
+        Audit {
+            at: self.at,
+            user: self.user.clone().unwrap_or_default(),
+            role: self.role.map_or("", Role::as_str).to_owned(),
+            address: self.address.to_string(),
+            method: self.method.clone(),
+            route: self.route.clone(),
+            subject: self.kind.zip(self.name.as_deref()).map(|(kind, name)| format!("{kind} {name}")),
+            status: self.status,
+        }
+    }
+
+    /// From the history; none of what another version may have written.
+    fn from_kept(kept: Audit) -> Option<Self> {
+        let subject = kept.subject.as_deref().and_then(|subject| subject.split_once(' '));
+        let kind = |of: &str| KINDS.iter().map(|(_, kind)| *kind).find(|kind| *kind == of);
+        Some(Self {
+            at: kept.at,
+            user: Some(kept.user).filter(|user| !user.is_empty()),
+            role: [Role::Viewer, Role::Operator].into_iter().find(|role| role.as_str() == kept.role),
+            address: kept.address.parse().ok()?,
+            method: kept.method,
+            route: kept.route,
+            kind: subject.and_then(|(of, _)| kind(of)),
+            name: subject.map(|(_, name)| name.to_owned()),
+            status: kept.status,
+        })
+    }
 }
 
-/// Keeps records for longer than this process lives. Called on the service's threads: must be quick and must not wait.
-pub type AuditKeeper = Arc<dyn Fn(&AuditRecord) + Send + Sync>;
+/// What paths name, by where they begin.
+const KINDS: [(&str, &str); 3] = [("/v1/streams/", "stream"), ("/v1/alerts/", "alert"), ("/v1/silences/", "silence")];
 
 /// The newest records.
 pub(super) struct AuditLog {
     newest: Mutex<VecDeque<AuditRecord>>,
     /// Whoever is not known cannot push out what others did.
     strangers: Limiter<IpAddr>,
-    keeper: Option<AuditKeeper>,
+    history: Option<History>,
 }
 
 impl AuditLog {
-    pub(super) fn new(keeper: Option<AuditKeeper>) -> Self {
-        Self { newest: Mutex::default(), strangers: Limiter::new(STRANGERS / 60.0, STRANGERS), keeper }
+    /// Goes on with what the history has kept, if there is one. Waits for its disk.
+    pub(super) fn new(history: Option<History>) -> Self {
+        let earlier = history.as_ref().and_then(|history| {
+            let read = history.audits(MOST);
+            read.map_err(|error| tracing::warn!(%error, "the audit begins anew: what was kept of it cannot be read"))
+                .ok()
+        });
+        let newest = earlier.into_iter().flatten().rev().filter_map(AuditRecord::from_kept).collect();
+        Self { newest: Mutex::new(newest), strangers: Limiter::new(STRANGERS / 60.0, STRANGERS), history }
     }
 
     /// Takes one. Of requests by nobody knows whom, a few a minute of each address: the others are counted with the requests
@@ -103,8 +144,8 @@ impl AuditLog {
             status,
             "request"
         );
-        if let Some(keeper) = &self.keeper {
-            keeper(&record);
+        if let Some(history) = &self.history {
+            history.audit(record.kept());
         }
         let mut newest = self.newest.lock();
         if newest.len() >= MOST {
@@ -121,8 +162,7 @@ impl AuditLog {
 
 /// What a path names, by its route: the kind, and the name without secrets and of bounded length.
 pub(super) fn subject(route: &str, names: &[String]) -> (Option<&'static str>, Option<String>) {
-    let kinds = [("/v1/streams/", "stream"), ("/v1/alerts/", "alert"), ("/v1/silences/", "silence")];
-    let kind = kinds.into_iter().find(|(path, _)| route.starts_with(path)).map(|(_, kind)| kind);
+    let kind = KINDS.into_iter().find(|(path, _)| route.starts_with(path)).map(|(_, kind)| kind);
     let name = names.first().map(|name| {
         let short: String = name.chars().take(MOST_NAME).collect();
         base::redact::scrub_urls(&short)
@@ -159,14 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_kept_and_all_are_given_on() {
-        let given = Arc::new(Mutex::new(0));
-        let count = Arc::clone(&given);
-        let log = AuditLog::new(Some(Arc::new(move |record: &AuditRecord| *count.lock() += u32::from(record.status))));
+    fn the_newest_are_kept() {
+        let log = AuditLog::new(None);
         for n in 0..MOST + 2 {
             log.note(record((n % 7) as u16), Duration::ZERO);
         }
-        assert_eq!(*given.lock(), (0..MOST + 2).map(|n| (n % 7) as u32).sum::<u32>());
         let read = log.read(MOST + 9);
         assert_eq!((read.len(), &read[0]["status"]), (MOST, &Value::from((MOST + 1) % 7)));
         assert_eq!(log.read(2).len(), 2);
@@ -176,6 +213,18 @@ mod tests {
         assert_eq!(log.read(MOST).iter().filter(|record| record["user"].is_null()).count(), STRANGERS as usize);
         let shown = read[0].to_string();
         assert!(shown.starts_with(r#"{"at":"1970-01-01T00:00:00.000Z","user":"anna","role":"operator""#), "{shown}");
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_as_it_was() {
+        for told in [
+            record(200),
+            AuditRecord { user: None, role: None, kind: None, name: None, ..record(401) },
+            AuditRecord { name: Some("a name with spaces".into()), ..record(404) },
+        ] {
+            assert_eq!(AuditRecord::from_kept(told.kept()), Some(told));
+        }
+        assert_eq!(AuditRecord::from_kept(Audit { address: "?".into(), ..record(200).kept() }), None);
     }
 
     #[test]

@@ -53,7 +53,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::{audit::AuditLog, control::Control, error::Refusal, guard::Guard};
 pub use self::{
-    audit::{AuditKeeper, AuditRecord},
     config::HttpConfig,
     error::HttpError,
     house::{HouseView, MOST_AHEAD, SpeechInput, SpeechOutput, SpeechPort, SpeechRefused, SpeechRequest},
@@ -85,8 +84,6 @@ pub struct AppState {
     pub history: Option<History>,
     /// What people said about alerts.
     pub desk: AlertDesk,
-    /// Keeps the audit for longer than the service lives; none where nobody does.
-    pub audit: Option<AuditKeeper>,
     /// What is attached, and the way to change it.
     pub control: Control,
     /// Time.

@@ -25,8 +25,8 @@ use tokio::{
 };
 
 use super::{
-    AppState, HttpConfig, HttpError, Service, audit::AuditLog, guard::Guard, health, history, openapi, patient::Patient, probe,
-    routes, told,
+    AppState, HttpConfig, HttpError, Service, audit::AuditLog, guard::Guard, health, history, openapi,
+    patient::Patient, probe, routes, told,
 };
 use crate::evidence::EvidenceStore;
 
@@ -101,7 +101,7 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
         keep_alive: config.keep_alive(),
         stopping: stopping.clone(),
         requests: Mutex::default(),
-        audit: AuditLog::new(app.audit),
+        audit: AuditLog::new(app.history.clone()),
         desk: app.desk,
         past: Mutex::default(),
     });

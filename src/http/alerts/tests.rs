@@ -46,7 +46,6 @@ fn serving(alerts: Option<EvidenceStore>) -> HttpServer {
         alerts,
         history: None,
         desk: AlertDesk::in_memory(Arc::clone(&clock)),
-        audit: None,
         control: Control::default(),
         clock,
         playlist: None,
