@@ -207,6 +207,7 @@ fn segments() -> Vec<MediaSegment> {
         // Somebody has to tell the stream's time.
         audio: true,
         segments: Some(SegmentOptions { target: Duration::from_secs(2) }),
+        relay: None,
         mode: Mode::Batch,
         start_at: None,
         session: Some(session("cam")),

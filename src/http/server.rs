@@ -87,7 +87,7 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
         house: app.house,
         speech: app.speech,
         alerts: app.alerts.filter(EvidenceStore::is_enabled),
-        history: app.history,
+        history: app.history.clone(),
         lookups: Arc::new(Semaphore::new(history::MOST_AT_ONCE)),
         control: app.control,
         probes: Arc::new(Semaphore::new(probe::MOST_AT_ONCE)),
@@ -101,7 +101,7 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
         keep_alive: config.keep_alive(),
         stopping: stopping.clone(),
         requests: Mutex::default(),
-        audit: AuditLog::new(app.history.clone()),
+        audit: AuditLog::new(app.history),
         desk: app.desk,
         past: Mutex::default(),
     });
