@@ -13,6 +13,7 @@ mod replay;
 mod rules;
 mod run;
 mod schema;
+mod service;
 mod spool;
 mod streams;
 mod tail;
