@@ -82,7 +82,9 @@ fn who_comes_while_others_write_all_the_time_catches_up() {
     let mut n_written = 0;
     // 100 a second, more often than a reader's fetch waits for news.
     while !comer.heard().iter().any(|news| news["news"] == "caught_up") {
-        writer.post(json!({ "post": "checkpoint", "name": format!("s{}", n_written % 30), "text": n_written.to_string() }));
+        writer.post(
+            json!({ "post": "checkpoint", "name": format!("s{}", n_written % 30), "text": n_written.to_string() }),
+        );
         n_written += 1;
         assert!(n_written < 9000, "90 s of reports, and still not caught up");
         std::thread::sleep(std::time::Duration::from_millis(10));
