@@ -18,7 +18,7 @@ const RECENT = 200;
 
 /** Doubles, with a fifth of chance, so that many pages do not come back in the same moment. */
 export function waitFor(tries: number, chance = Math.random()): number {
-  return Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.max(0, tries - 1)) * (0.8 + 0.4 * chance);
+  return Math.round(Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.max(0, tries - 1)) * (0.8 + 0.4 * chance));
 }
 
 export class Live {

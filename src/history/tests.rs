@@ -229,7 +229,7 @@ fn a_file_that_a_search_finds_damaged_is_put_aside() {
     // What was said is broken, and nothing that is looked at when it is opened.
     let path = scene.dir.path().join("history/history.db");
     let mut bytes = fs::read(&path).expect("read");
-    for page in bytes.chunks_mut(4096).skip(1).filter(|page| page.windows(9).any(|w| w == b"\"words\":[")) {
+    for page in bytes.chunks_mut(8192).skip(1).filter(|page| page.windows(9).any(|w| w == b"\"words\":[")) {
         page[..8].fill(0xff);
     }
     fs::write(&path, bytes).expect("written");

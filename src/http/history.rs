@@ -263,7 +263,7 @@ pub(super) fn schemas() -> Map<String, Value> {
             "start_ms": { "type": "integer", "description": "Stream time." },
             "end_ms": { "type": "integer" },
             "captured_at": { "type": ["string", "null"], "format": "date-time",
-                             "description": "When it was said, by the source; null where a recording carries no date." },
+                             "description": "When `start_ms` was, by the source; null where a recording carries no date." },
             "at": { "type": "string", "format": "date-time",
                     "description": "`captured_at`, or where that is null when it was told: what `from` and `to` look at." },
             "text": { "type": "string" },

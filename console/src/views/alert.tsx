@@ -44,7 +44,7 @@ export function AlertView({ id }: { id: string }) {
             <dl class="facts">
               <div><dt>Stream</dt><dd><a href={href({ view: "stream", name: alert.stream })}>{alert.stream}</a></dd></div>
               <div><dt>Rule</dt><dd>{alert.rule}</dd></div>
-              {alert.since && alert.until && <div><dt>Lasted</dt><dd>{span(Date.parse(alert.until) - Date.parse(alert.since))}</dd></div>}
+              {alert.since && alert.until && alert.since !== alert.until && <div><dt>Lasted</dt><dd>{span(Date.parse(alert.until) - Date.parse(alert.since))}</dd></div>}
               {alert.evidence.tracks.length > 0 && <div><dt>Tracks</dt><dd>{alert.evidence.tracks.join(", ")}</dd></div>}
               {alert.evidence.words.length > 0 && <div><dt>Words</dt><dd>“{alert.evidence.words.map((w) => w.text).join(" ")}” <a href={href({ view: "transcripts", filter: { q: alert.evidence.words.map((w) => w.text).join(" "), stream: alert.stream } })}>find it</a></dd></div>}
             </dl>

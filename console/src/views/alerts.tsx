@@ -68,7 +68,7 @@ function Row({ alert }: { alert: Alert }) {
         <Marks alert={alert} />
       </div>
       <div class="when">
-        <span class={open ? "text-bad" : "quiet"}>{open ? `open, since ${ago(alert.since, now.value).replace(" ago", "")}` : lasted !== null && lasted > 0 ? `lasted ${span(lasted)}` : "over"}</span>
+        <span class={open ? "text-bad" : "quiet"}>{open ? `opened ${ago(alert.since, now.value)}` : lasted !== null && lasted > 0 ? `lasted ${span(lasted)}` : "over"}</span>
         <time dateTime={alert.since ?? undefined}>{clock(alert.since)}</time>
       </div>
     </li>

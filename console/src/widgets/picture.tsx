@@ -54,13 +54,13 @@ export function Picture({ stream, children, quiet }: { stream: Stream; children?
   const veil = !playable ? (stream.detail ?? stream.state) : report.value.is === "starting" ? "Connecting to the picture…" : report.value.is === "playing" ? null : report.value.why;
   return (
     <figure class="player" ref={stage}>
-      <div class="stage" style={size?.width && size.height ? { aspectRatio: `${size.width} / ${size.height}` } : undefined}>
+      <div class="room"><div class="stage" style={size?.width && size.height ? { aspectRatio: `${size.width} / ${size.height}` } : undefined}>
         <video ref={video} playsInline muted autoplay aria-label={`Live picture of ${stream.name}`} />
         <canvas ref={still} class="still" hidden role="img" aria-label={`Newest picture of ${stream.name}`} />
         <canvas ref={canvas} class="overlay" aria-hidden="true" data-boxes={boxesLate.value ? "late" : "in time"} />
         {children}
         {veil !== null && <div class="veil" role="status"><span>{veil}</span></div>}
-      </div>
+      </div></div>
       <Controls video={video} stage={stage} shown={shown} report={report} hasSound={Boolean(stream.source?.audio)} />
       <figcaption>
         <Lateness report={report} delay={delay} />

@@ -76,9 +76,11 @@ export function RuleTool({ stream, kind, points, classes, taken, onDone, onKept 
       </div>
       <Numbers kind={kind.value} points={points} />
       <p class="say">{problem ?? say(draft)}</p>
-      {pasted ? <Paste text={toml(draft, stream.name)} ready={problem === null} origin={stream.origin} />
-        : <button class="primary" disabled={problem !== null || busy.value}>{busy.value ? "Keeping…" : "Keep this rule"}</button>}
-      <button type="button" onClick={onDone}>Cancel</button>
+      {pasted && problem === null && <Paste text={toml(draft, stream.name)} origin={stream.origin} />}
+      <div class="row">
+        {!pasted && <button class="primary" disabled={problem !== null || busy.value}>{busy.value ? "Keeping…" : "Keep this rule"}</button>}
+        <button type="button" onClick={onDone}>{pasted ? "Close" : "Cancel"}</button>
+      </div>
       <p class="trouble" role="alert">{trouble.value}</p>
     </form>
   );
@@ -108,12 +110,11 @@ function Numbers({ kind, points }: { kind: Kind; points: Signal<Point[]> }) {
   );
 }
 
-function Paste({ text, ready, origin }: { text: string; ready: boolean; origin: Stream["origin"] }) {
+function Paste({ text, origin }: { text: string; origin: Stream["origin"] }) {
   const copied = useSignal(false);
   const copy = async () => {
     await navigator.clipboard?.writeText(text).then(() => (copied.value = true), () => {});
   };
-  if (!ready) return null;
   return (
     <div class="paste">
       <p class="quiet">This stream stands in {origin === "folder" ? "the watched folder" : "the configuration file"}, and is changed there: put this into the configuration and send the service a SIGHUP (<code>kill -HUP</code>).</p>

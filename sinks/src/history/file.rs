@@ -31,16 +31,20 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// A writer holds up a reader for moments only, and the other way round.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Bytes of a page: some transcripts fit into one.
+pub(super) const PAGE: usize = 8192;
+
 /// `transcripts.id` is the moment at which it was said, in milliseconds since 1970, times [`PER_MS`], and a number that tells
-/// those of the same moment apart: in order of time, so that the index of words finds a span of time, too.
+/// those of the same moment apart: in order of time, so that the index of words finds a span of time, too. It has the streams' names as well, and beginnings of words:
+/// otherwise a search for a common one would look at everything.
 const SCHEMA: &str = "
 CREATE TABLE transcripts (id INTEGER PRIMARY KEY, event TEXT NOT NULL UNIQUE, stream TEXT NOT NULL, session TEXT NOT NULL,
   start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, captured_ms INTEGER, told_ms INTEGER NOT NULL, text TEXT NOT NULL,
   record TEXT NOT NULL) STRICT;
 CREATE INDEX transcripts_stream ON transcripts (stream);
 CREATE INDEX transcripts_told ON transcripts (told_ms);
-CREATE VIRTUAL TABLE words USING fts5 (text, content = 'transcripts', content_rowid = 'id',
-  tokenize = 'unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE words USING fts5 (text, stream, content = 'transcripts', content_rowid = 'id',
+  tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3');
 INSERT INTO words (words, rank) VALUES ('secure-delete', 1);
 CREATE TABLE status (id INTEGER PRIMARY KEY, event TEXT NOT NULL UNIQUE, stream TEXT NOT NULL, told_ms INTEGER NOT NULL,
   state TEXT NOT NULL, detail TEXT) STRICT;
@@ -66,9 +70,9 @@ pub(super) fn path_in(directory: &Path) -> PathBuf {
     directory.join(DATABASE)
 }
 
-/// Makes the directory and takes it for this process alone.
+/// Makes the directory, which is nobody else's to read, and takes it for this process alone.
 pub(super) fn lock(directory: &Path) -> Result<File, HistoryError> {
-    fs::create_dir_all(directory).map_err(failed("create directory", directory))?;
+    make(directory).map_err(failed("create directory", directory))?;
     let path = directory.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
     match try_lock(&lock) {
@@ -76,6 +80,19 @@ pub(super) fn lock(directory: &Path) -> Result<File, HistoryError> {
         Err(TryLockError::WouldBlock) => Err(HistoryError::InUse { directory: directory.to_owned() }),
         Err(TryLockError::Error(cause)) => Err(failed("lock", &path)(cause)),
     }
+}
+
+fn make(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
 }
 
 /// What is at the path.
@@ -143,7 +160,7 @@ pub(super) fn create(directory: &Path, path: &Path) -> Result<(), HistoryError> 
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let db = Connection::open_with_flags(&new, flags).map_err(fail())?;
     db.execute_batch(&format!(
-        "PRAGMA auto_vacuum = INCREMENTAL; BEGIN; PRAGMA application_id = {APPLICATION_ID}; \
+        "PRAGMA page_size = {PAGE}; PRAGMA auto_vacuum = INCREMENTAL; BEGIN; PRAGMA application_id = {APPLICATION_ID}; \
          PRAGMA user_version = {VERSION}; {SCHEMA} COMMIT;"
     ))
     .map_err(fail())?;
@@ -169,7 +186,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, HistoryError> {
     }
     // NORMAL: no crash of the machine breaks the file; the last moments before a power cut may be missing.
     db.execute_batch(
-        "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304",
+        "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 500; PRAGMA journal_size_limit = 4194304",
     )
     .map_err(fail())?;
     Ok(db)

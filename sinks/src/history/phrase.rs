@@ -31,9 +31,14 @@ impl Phrase {
         (!terms.is_empty()).then(|| Self(terms.join(" ")))
     }
 
-    /// The query.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
+    /// The query. Names of streams narrow it down, but a longer name may hold a shorter one: they are to be looked at again.
+    pub(super) fn query(&self, streams: &[String]) -> String {
+        let text = format!("text : ({})", self.0);
+        if streams.is_empty() || !streams.iter().all(|name| has_token(name)) {
+            return text;
+        }
+        let names: Vec<String> = streams.iter().map(|name| format!("stream : \"{}\"", plain(name))).collect();
+        format!("{text} AND ({})", names.join(" OR "))
     }
 }
 
@@ -54,7 +59,7 @@ mod tests {
     #[test]
     fn queries() {
         let check = |typed: &str, expected: Option<&str>| {
-            assert_eq!(Phrase::parse(typed).as_ref().map(Phrase::as_str), expected, "{typed}");
+            assert_eq!(Phrase::parse(typed).as_ref().map(|phrase| phrase.0.as_str()), expected, "{typed}");
         };
         check("", None);
         check("  \" \" - !? ", None);
@@ -68,6 +73,13 @@ mod tests {
         check("a NOT b OR text:c", Some("\"a\" \"NOT\" \"b\" \"OR\" \"text:c\" *"));
         check("don't* -x ^y (z)", Some("\"don't*\" \"-x\" \"^y\" \"(z)\" *"));
         check("a\0b", Some("\"a b\" *"));
+        let query = |streams: &[&str]| {
+            let streams: Vec<String> = streams.iter().map(|name| (*name).to_owned()).collect();
+            Phrase::parse("a b").map(|phrase| phrase.query(&streams)).unwrap_or_default()
+        };
+        assert_eq!(query(&[]), "text : (\"a\" \"b\" *)");
+        assert_eq!(query(&["x-1", "y\"z"]), "text : (\"a\" \"b\" *) AND (stream : \"x-1\" OR stream : \"y z\")");
+        assert_eq!(query(&["x", "--"]), query(&[]));
         assert_eq!(Phrase::parse(&"x ".repeat(1000)).map(|p| p.0.matches('x').count()), Some(MOST_TERMS));
     }
 }

@@ -198,7 +198,7 @@ impl Reader {
         let mut conditions = Vec::new();
         let (from, snippet) = match &search.words {
             Some(phrase) => {
-                conditions.push(format!("words MATCH {}", bind(Value::Text(phrase.as_str().to_owned()))));
+                conditions.push(format!("words MATCH {}", bind(Value::Text(phrase.query(&search.streams)))));
                 let marks = HIT.map(|mark| format!("char({})", u32::from(mark)));
                 let snippet = format!("snippet(words, 0, {}, {}, '\u{2026}', {SNIPPET})", marks[0], marks[1]);
                 // In this order: what is found is looked up, and not the other way round.

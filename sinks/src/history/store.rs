@@ -19,7 +19,7 @@ use crate::spool::database::beside;
 /// Rows of each table that are let go of at once, so that nobody waits for long.
 const STEP: i64 = 2000;
 /// Pages given back at once.
-const PAGES: u32 = 2000;
+const PAGES: u32 = 1000;
 /// Where the file is too big, this part of its time goes at once.
 const SLICE: i64 = 50;
 
@@ -262,7 +262,7 @@ fn delete(db: &Connection, table: Table, until: i64) -> rusqlite::Result<u64> {
     let some = format!("FROM {name} WHERE told_ms < ?1 ORDER BY {order} LIMIT ?2");
     if table == Table::Transcripts {
         // The index keeps no text: it has to be told what goes.
-        let forget = format!("INSERT INTO words (words, rowid, text) SELECT 'delete', id, text {some}");
+        let forget = format!("INSERT INTO words (words, rowid, text, stream) SELECT 'delete', id, text, stream {some}");
         db.prepare_cached(&forget)?.execute(params![until, STEP])?;
     }
     let n = db
@@ -310,7 +310,8 @@ fn transcript(db: &Connection, row: &TranscriptRow) -> rusqlite::Result<bool> {
     if db.prepare_cached(insert)?.execute(values)? == 0 {
         return Ok(false);
     }
-    db.prepare_cached("INSERT INTO words (rowid, text) VALUES (?1, ?2)")?.execute(params![id, text])?;
+    db.prepare_cached("INSERT INTO words (rowid, text, stream) VALUES (?1, ?2, ?3)")?
+        .execute(params![id, text, stream])?;
     Ok(true)
 }
 

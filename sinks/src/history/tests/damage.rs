@@ -4,7 +4,7 @@ use std::{env, fs, process::Command};
 
 use rusqlite::Connection;
 
-use super::*;
+use super::{file::PAGE, *};
 use crate::spool::database::beside;
 
 fn found(dir: &Path, typed: &str) -> Result<usize, HistoryError> {
@@ -46,12 +46,12 @@ fn a_damaged_file_is_put_aside_and_a_new_one_begun() {
     check(&|path| {
         // The tables themselves.
         let mut bytes = fs::read(path).expect("read");
-        bytes[100..4096].fill(0xa5);
+        bytes[100..PAGE].fill(0xa5);
         fs::write(path, bytes).expect("written");
     });
     check(&|path| {
         let bytes = fs::read(path).expect("read");
-        fs::write(path, &bytes[..4096]).expect("written");
+        fs::write(path, &bytes[..PAGE]).expect("written");
     });
 }
 
@@ -60,11 +60,11 @@ fn damage_that_is_met_later_is_told_and_the_file_put_aside() {
     let dir = closed();
     let path = dir.path().join("history.db");
     let mut bytes = fs::read(&path).expect("read");
-    let n_pages = bytes.len() / 4096;
+    let n_pages = bytes.len() / PAGE;
     // Everything that holds text, but not what is looked at when it is opened.
     let store = open(dir.path());
     for page in 1..n_pages {
-        let page = &mut bytes[page * 4096..(page + 1) * 4096];
+        let page = &mut bytes[page * PAGE..(page + 1) * PAGE];
         if page.windows(6).any(|window| window == b"number") {
             page[..8].fill(0xff);
         }
@@ -88,6 +88,17 @@ fn damage_that_is_met_later_is_told_and_the_file_put_aside() {
         Connection::open(aside).expect("open").query_row("SELECT text FROM transcripts", [], |r| r.get::<_, String>(0)),
         Ok("again".into())
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn the_folder_is_nobody_elses_to_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().expect("folder");
+    let kept = dir.path().join("out/history");
+    let _store = open(&kept);
+    let mode = |path: &Path| fs::metadata(path).expect("folder").permissions().mode() & 0o777;
+    assert_eq!(mode(&kept), 0o700);
 }
 
 #[test]

@@ -104,6 +104,12 @@ fn streams_spans_and_pages() {
     assert_eq!(places(&Search { from_ms, to_ms, ..search("") }), [10_000, 20_000, 30_000]);
     assert_eq!(places(&Search { from_ms, to_ms, ..search("ask") }), [20_000]);
     assert_eq!(places(&Search { streams: vec!["cam".into()], ..search("country") }), [20_000]);
+    assert_eq!(places(&Search { streams: vec!["cam".into(), "hall".into()], ..search("country") }), [10_000, 20_000]);
+    for nobody in ["nobody", "ca", "--", "cam\" OR stream : \"hall"] {
+        assert_eq!(places(&Search { streams: vec![nobody.into()], ..search("country") }), [0; 0]);
+    }
+    // Streams' names are not what was said.
+    assert_eq!(places(&search("hall")), [0; 0]);
     for (order, words) in [(Order::NewestFirst, ""), (Order::OldestFirst, ""), (Order::NewestFirst, "country")] {
         let whole = Search { order, ..search(words) };
         let (mut paged, mut after) = (Vec::new(), None);
