@@ -1,14 +1,20 @@
 //! Puts what is seen and what is heard of a recording into one order, whichever of the two is worked off first, so that
 //! two replays are the same bytes. Live events are not held back. Called on the models' threads.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use base::{
     event::{Body, Event},
     media::Frame,
     time::Pts,
 };
-use inference::rules::{Carried, Rules};
+use inference::rules::{Carried, Rule, Rules};
 use parking_lot::Mutex;
 
 use super::holdup::Watch;
@@ -51,6 +57,10 @@ struct Ruling {
     rules: Mutex<Rules>,
     /// What is open now. For those who must not wait.
     open: Mutex<Vec<Carried>>,
+    /// Frames that rules have not looked at, because later ones had come before. Likewise.
+    n_late: AtomicU64,
+    /// There is a rule: pictures are kept for it.
+    has_rules: AtomicBool,
     evidence: Option<EvidenceStore>,
     /// Seen last.
     frame: Mutex<Option<Frame>>,
@@ -67,21 +77,44 @@ impl Outlet {
         Self { fanout, sides: None, watch, rules: None }
     }
 
-    /// The same, with rules that look at every event.
+    /// The same, with rules that look at every event. There may be none yet: they come by [`Outlet::exchange`].
     #[must_use]
     pub fn ruled(mut self, rules: Rules, evidence: Option<EvidenceStore>) -> Self {
-        if !rules.is_empty() {
-            let (open, frame) = (Mutex::new(rules.carried()), Mutex::default());
-            self.rules = Some(Arc::new(Ruling { rules: Mutex::new(rules), open, evidence, frame }));
-        }
+        self.rules = Some(Arc::new(Ruling {
+            open: Mutex::new(rules.carried()),
+            n_late: AtomicU64::new(0),
+            has_rules: AtomicBool::new(!rules.is_empty()),
+            rules: Mutex::new(rules),
+            evidence,
+            frame: Mutex::default(),
+        }));
         self
+    }
+
+    /// Other rules from now on; what is open of those that are gone is closed. May wait for a sink.
+    pub fn exchange(&self, wanted: &[Arc<Rule>]) {
+        let Some(ruling) = &self.rules else { return };
+        let mut rules = ruling.rules.lock();
+        let alerts = rules.exchange(wanted);
+        ruling.has_rules.store(!rules.is_empty(), Relaxed);
+        if rules.is_empty() {
+            ruling.frame.lock().take();
+        }
+        *ruling.open.lock() = rules.carried();
+        self.give_alerts(ruling, &rules, alerts);
     }
 
     /// The picture that the next event tells of.
     pub fn picture(&self, frame: &Frame) {
-        if let Some(ruling) = self.rules.as_ref().filter(|ruling| ruling.evidence.is_some()) {
+        let is_wanted = |ruling: &&Arc<Ruling>| ruling.evidence.is_some() && ruling.has_rules.load(Relaxed);
+        if let Some(ruling) = self.rules.as_ref().filter(is_wanted) {
             *ruling.frame.lock() = Some(frame.clone());
         }
+    }
+
+    /// Frames that the rules have not looked at, because later ones had come before. Never waits.
+    pub fn n_late(&self) -> u64 {
+        self.rules.as_ref().map_or(0, |ruling| ruling.n_late.load(Relaxed))
     }
 
     /// Alerts that are open, or over only just now. Never waits.
@@ -94,6 +127,7 @@ impl Outlet {
         // One record after the other of an alert's life: held until they are out.
         let mut rules = ruling.rules.lock();
         let alerts = rules.observe(&event);
+        ruling.n_late.store(rules.n_late(), Relaxed);
         self.give(event);
         self.give_alerts(ruling, &rules, alerts);
     }
@@ -129,7 +163,10 @@ impl Outlet {
             let frame = ruling.frame.lock().clone();
             let (snapshot, clip) = store.paths(&alert.alert, frame.is_some(), true);
             (alert.evidence.snapshot, alert.evidence.clip) = (snapshot, clip);
-            store.take(&Arc::new(event.clone()), frame.as_ref());
+            // Of what the fence holds back nobody is told: then there is nothing to keep either.
+            if self.fanout.gate().is_none_or(|gate| gate.is_open()) {
+                store.take(&Arc::new(event.clone()), frame.as_ref());
+            }
         }
         self.give(event);
     }

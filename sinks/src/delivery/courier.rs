@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use base::event::Event;
+use base::event::{AlertState, Body, Event};
 
 use super::{
     Backlog, DeadLetters, Fate, Memory, Meter, NotSent, Outlet, Report, SpoolConfig, Store, Tally, WhenSpoolFull,
@@ -47,6 +47,8 @@ pub struct CourierOptions<'a> {
     pub key_by: KeyBy,
     /// Kinds of records to deliver; none for all. Others count as accepted, and go nowhere.
     pub only: Option<Vec<String>>,
+    /// States of alerts to deliver; none for all.
+    pub states: Option<Vec<AlertState>>,
     /// The shape of the records.
     pub format: RecordFormat,
     /// Where records go that the far end will never take.
@@ -64,6 +66,7 @@ pub struct Courier<O> {
     when_full: WhenSpoolFull,
     key_by: KeyBy,
     only: Option<Vec<String>>,
+    states: Option<Vec<AlertState>>,
     format: RecordFormat,
     dead_letters: Option<DeadLetters>,
     context: BuildContext,
@@ -115,7 +118,7 @@ impl<O: Outlet> Courier<O> {
     /// # Errors
     /// When the spool cannot be opened, or another process has it.
     pub fn open(outlet: O, options: CourierOptions<'_>) -> Result<Self, SinkError> {
-        let CourierOptions { name, spool, key_by, only, format, dead_letters, context } = options;
+        let CourierOptions { name, spool, key_by, only, states, format, dead_letters, context } = options;
         let backlog: Box<dyn Backlog> = match spool.store {
             Store::Memory => Box::new(Memory::new(spool.max_bytes())),
             Store::Disk => Box::new(Spool::open_for(name, spool, &context)?),
@@ -139,6 +142,7 @@ impl<O: Outlet> Courier<O> {
             when_full: spool.when_full,
             key_by,
             only,
+            states,
             format,
             dead_letters,
             tally: context.progress.as_ref().map(|progress| progress.tally(true)),
@@ -391,6 +395,11 @@ impl<O: Outlet> Courier<O> {
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
+        if let (Body::Alert(alert), Some(states)) = (&event.body, &self.states)
+            && !states.contains(&alert.state)
+        {
+            return false;
+        }
         self.only.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| kind == event.body.kind()))
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use base::{
-    event::Event,
+    event::{AlertState, Event},
     media::{SessionId, StreamInfo},
     time::{ManualClock, Pts},
 };
@@ -132,6 +132,15 @@ fn bench(spool: &SpoolConfig, only: Option<Vec<String>>) -> Bench {
 }
 
 fn bench_with(spool: &SpoolConfig, only: Option<Vec<String>>, progress: Option<Progress>) -> Bench {
+    bench_for(spool, only, None, progress)
+}
+
+fn bench_for(
+    spool: &SpoolConfig,
+    only: Option<Vec<String>>,
+    states: Option<Vec<AlertState>>,
+    progress: Option<Progress>,
+) -> Bench {
     let (far_end, clock) = (FarEnd::default(), ManualClock::new());
     let context = BuildContext { progress, ..BuildContext::new(clock.clone(), Stamp::Omitted) };
     let options = CourierOptions {
@@ -139,6 +148,7 @@ fn bench_with(spool: &SpoolConfig, only: Option<Vec<String>>, progress: Option<P
         spool,
         key_by: KeyBy::Stream,
         only,
+        states,
         format: RecordFormat::default(),
         dead_letters: None,
         context,
@@ -364,6 +374,25 @@ fn only_wanted_kinds_are_kept() {
     bench.settle();
     let (report, world) = bench.finish();
     assert_eq!((report.n_published, world.lock().arrived.clone()), (1, vec![events[1].id.clone()]));
+}
+
+#[test]
+fn only_wanted_states_of_alerts_are_kept() {
+    let states = Some(vec![AlertState::Opened, AlertState::Closed]);
+    let mut bench = bench_for(&memory(1 << 20, WhenSpoolFull::Block), None, states, None);
+    let stream = samples::stream("front-door");
+    let alert = |number, state| Arc::new(samples::alert(&stream, number, state));
+    let events = [
+        alert(0, AlertState::Opened),
+        alert(1, AlertState::Updated),
+        Arc::new(samples::gap(&stream, 2)),
+        alert(3, AlertState::Closed),
+    ];
+    assert!(bench.courier.publish_all(&events).1.is_ok());
+    bench.settle();
+    let (_, world) = bench.finish();
+    let expected: Vec<String> = [0, 2, 3].map(|at: usize| events[at].id.clone()).into();
+    assert_eq!(world.lock().arrived.clone(), expected);
 }
 
 #[test]

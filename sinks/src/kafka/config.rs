@@ -294,7 +294,8 @@ impl Configured for KafkaConfig {
             PartitionKey::Tag(tag) => KeyBy::Tag(tag.clone()),
         };
         let (only, format) = (self.format.kinds(), self.format);
-        let options = CourierOptions { name, spool: &self.spool, key_by, only, format, dead_letters, context };
+        let (spool, states) = (&self.spool, None);
+        let options = CourierOptions { name, spool, key_by, only, states, format, dead_letters, context };
         Ok(Box::new(Courier::open(kafka, options)?))
     }
 }

@@ -409,6 +409,7 @@ impl World {
                 Action::Leave => worker.client.leave(self.now, &mut self.store, &mut self.random),
                 Action::Hold(held) => worker.is_held = held,
                 Action::Answer { id, answer } => self.answered(id, answer),
+                Action::Rules { .. } => {}
                 Action::Show { .. } | Action::ShowWorker { .. } | Action::ShowTrouble(_) => {}
             }
         }
