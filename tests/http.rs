@@ -7,6 +7,7 @@ mod desk;
 mod feed;
 mod gate;
 mod page;
+mod rules;
 mod running;
 pub(crate) mod served;
 mod service;

@@ -320,7 +320,7 @@ fn rules_come_and_go_while_the_stream_goes_on() {
     let told = |what: &str, rule: &str, state: &str| -> Value {
         let is_it = |r: &&Value| r["rule"] == rule && r["state"] == state;
         let records = scene.wait_for_records(what, |r| of_type(r, "alert").iter().any(is_it));
-        (*of_type(&records, "alert").iter().find(is_it).unwrap()).clone()
+        of_type(&records, "alert").into_iter().find(is_it).unwrap().clone()
     };
     // The first rule that there ever is: its alert has its evidence.
     reload(&empty("a"));

@@ -26,6 +26,7 @@ pub use self::attachments::AttachmentsConfig;
 pub use self::check::parse;
 pub use self::profile::{DEFAULT_DETECTOR, DEFAULT_TRANSCRIBER, NO_MODEL, ProfileConfig};
 pub use self::rules::{BookedRule, RuleBook, RuleConfig, load_rules, parse_rules};
+pub(crate) use self::rules::{NAMES as RULE_NAMES, is_name as is_rule_name};
 use self::{
     check::check_sinks,
     places::Places,

@@ -22,6 +22,7 @@ mod patient;
 mod probe;
 mod profiles;
 mod routes;
+mod rules;
 mod schemas;
 mod server;
 mod socket;

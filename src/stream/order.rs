@@ -249,13 +249,21 @@ impl Outlet {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use base::{
-        event::Gap,
+        event::{Detections, Gap, ModelId},
         media::{GapReason, SessionId, StreamInfo, StreamName},
         queue::{WhenFull, queue},
+        time::ManualClock,
     };
 
     use super::*;
+    use crate::{
+        config,
+        control::fence::{Fence, Gate},
+        evidence::EvidenceConfig,
+    };
 
     /// However the two branches interleave, the order is the same.
     #[test]
@@ -295,6 +303,46 @@ mod tests {
             if pattern.count_ones() == 3 {
                 assert_eq!(run(pattern), ["0", "1", "100", "101", "102", "2", "3", "4"], "{pattern:b}");
             }
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_the_fence_holds_back() {
+        let text = "[rules.empty]\nconfirm = { frames = 1, of = 1 }\nwhen = { type = 'count', under = 1 }\n";
+        let book = config::parse_rules("rules", text).expect("rules");
+        let info = Arc::new(StreamInfo {
+            name: StreamName::new("a").expect("name"),
+            tags: Default::default(),
+            epoch: Some(1),
+        });
+        let empty = Body::Detections(Detections {
+            width: 1,
+            height: 1,
+            index: 0,
+            model: Arc::new(ModelId { name: "m".into(), version: "1".into() }),
+            objects: Vec::new(),
+            labels: Vec::new(),
+            answer: None,
+            classes: Arc::from([]),
+        });
+        let event = Event::new(&info, &SessionId::derived([]), 0, Pts::ZERO, None, empty);
+        for is_held in [true, false] {
+            let (dir, clock) = (tempfile::tempdir().expect("dir"), ManualClock::new());
+            let fence = Fence::new(clock.clone(), Duration::MAX);
+            fence.hold(is_held);
+            let (tx, rx) = queue("test", 64, WhenFull::Block);
+            let kept = EvidenceConfig { path: dir.path().to_owned(), ..EvidenceConfig::default() };
+            let store = EvidenceStore::open(kept, None, clock).expect("store");
+            let rules: Vec<Arc<Rule>> = book.rules().map(Arc::clone).collect();
+            let outlet = Outlet::live(Fanout::from_iter([tx]).behind(Gate::new(fence)), None)
+                .ruled(Rules::new(Arc::clone(&info), &rules, &[]), Some(store.clone()));
+            outlet.publish(Branch::Sight, event.clone());
+            assert_eq!(outlet.open_alerts().len(), 1, "the rule has fired");
+            drop(outlet);
+            store.close();
+            let n_told = std::iter::from_fn(|| rx.recv()).filter(|event| matches!(event.body, Body::Alert(_))).count();
+            let n_kept = std::fs::read_dir(dir.path()).expect("folder").count();
+            assert_eq!((n_told, n_kept), (usize::from(!is_held), usize::from(!is_held)));
         }
     }
 }

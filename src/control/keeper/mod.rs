@@ -445,6 +445,7 @@ fn shown_attachment(profile: &str, stream: &CheckedStream) -> Attachment {
         tags: stream.tags.clone(),
         weight: 1.0,
         source: stream.source.clone(),
+        rules: BTreeMap::new(),
     }
 }
 
