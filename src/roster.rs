@@ -116,6 +116,12 @@ impl HouseView for Roster {
             let counts = analysis.findings.counts();
             let labels = [("stream", name.as_str())];
             out.counter("eyewitness_gaps_total", "Stretches that were not analysed.", &labels, counts.n_gaps as f64);
+            out.counter(
+                "eyewitness_rules_late_frames_total",
+                "Analysed frames that no rule has looked at, because later ones had come before.",
+                &labels,
+                analysis.n_late() as f64,
+            );
             if let Some(reading) = analysis.hearing() {
                 out.speech_lag(name, reading.lag);
                 for (reason, n) in counts.speech_gaps {

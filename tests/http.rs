@@ -10,6 +10,7 @@ mod history;
 mod live;
 mod operating;
 mod page;
+mod rules;
 mod running;
 pub(crate) mod served;
 mod service;

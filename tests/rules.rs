@@ -1,7 +1,11 @@
 //! Rules on real media: lines against people whose ways are known, phrases against real speech, the same alerts from a
 //! recording and from its events, an alert that outlives a kill, and mistakes in rules.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::PathBuf,
+};
 
 use serde_json::Value;
 
@@ -232,6 +236,126 @@ when = { type = "appeared" }
     assert!(stderr.contains("too-short") && stderr.contains("0 alerts"), "{stderr}");
 }
 
+/// Every line of a trial that tells of an alert that opens, or of a near miss, names a picture; gives the pictures.
+#[track_caller]
+fn illustrated(stdout: &str) -> Vec<PathBuf> {
+    let is_to_have_one = |line: &&str| [" opened ", " near "].iter().any(|word| line.contains(word));
+    let picture = |line: &str| {
+        let path = line.rsplit("  ").next().unwrap();
+        assert!(path.ends_with(".jpg"), "no picture: {line}");
+        PathBuf::from(path)
+    };
+    stdout.lines().filter(is_to_have_one).map(picture).collect()
+}
+
+/// Width and height of a JPEG, from its frame header (ITU-T T.81, B.2.2).
+fn jpeg_size(bytes: &[u8]) -> (u16, u16) {
+    assert_eq!(bytes[..2], [0xff, 0xd8], "a JPEG");
+    let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let mut at = 2;
+    while !matches!(bytes[at + 1], 0xc0..=0xc2) {
+        at += 2 + usize::from(word(at + 2));
+    }
+    (word(at + 7), word(at + 5))
+}
+
+#[test]
+fn alerts_and_near_misses_have_pictures() {
+    let _machine = whole_machine();
+    let scene = Scene::new();
+    let rules = r#"
+[rules.wrong-way]
+when = { type = "crosses", line = [[0.5, 1.0], [0.5, 0.0]], direction = "to_left" }
+[rules.in-the-middle]
+when = { type = "in_zone", zone = [[0.45, 0], [0.55, 0], [0.55, 1], [0.45, 1]], for_secs = 3 }
+"#;
+    scene.file("rules.toml", rules);
+    let test = |args: &[&str]| scene.run(&[&["rules", "test", "rules.toml"], args].concat());
+    let done = test(&["--media", CLIP, "--pictures", "near"]).expect(0);
+    let pictures = illustrated(&done.stdout);
+    for kind in ["wrong-way_alert", "wrong-way_near", "in-the-middle_near"] {
+        assert!(pictures.iter().any(|path| path.display().to_string().contains(kind)), "{kind}: {}", done.stdout);
+    }
+    let files = |folder: &str| -> BTreeMap<OsString, Vec<u8>> {
+        let entries = std::fs::read_dir(scene.path(folder)).unwrap().map(Result::unwrap);
+        entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+    };
+    let written = files("near");
+    assert_eq!(written.len(), pictures.len());
+    assert!(pictures.iter().all(|path| scene.path("").join(path).is_file()));
+    // Their names are in the order of what they show.
+    let time = |path: &PathBuf| path.file_name().unwrap().to_string_lossy()[..12].to_owned();
+    assert!(pictures.iter().map(time).is_sorted(), "{pictures:?}");
+    for bytes in written.values() {
+        assert_eq!(jpeg_size(bytes), (768, 576));
+    }
+    // From recorded events the same, as long as somebody has the pictures.
+    scene.run(&["replay", CLIP, "--out", "a.jsonl"]).expect(0);
+    let again = test(&["--events", "a.jsonl", "--media", CLIP, "--pictures", "again"]).expect(0);
+    assert_eq!(again.stdout.replace("again/", "near/"), done.stdout);
+    assert!(files("again") == written, "other pictures");
+    test(&["--events", "a.jsonl", "--pictures", "none"]).expect(2).complains(&["--media"]);
+    test(&["--events", "a.jsonl", "--media", CLIP]).expect(1).complains(&["--pictures"]);
+    test(&["--events", "a.jsonl", "--media", "no-such.mp4", "--pictures", "none"])
+        .expect(1)
+        .complains(&["no-such.mp4"]);
+}
+
+#[test]
+fn rules_come_and_go_while_the_stream_goes_on() {
+    let _machine = whole_machine();
+    let scene = Scene::new();
+    // There is never anybody in the test picture.
+    let empty =
+        |name: &str| format!("[rules.{name}]\nclose_after_secs = 86400\nwhen = {{ type = \"count\", under = 1 }}\n");
+    let config = "[http]\nlisten = \"127.0.0.1:0\"\n[attachments]\nstore = \"store\"\n[evidence]\npath = \"alerts\"\n\
+                  [streams.yard]\nurl = \"test://\"\n[profiles.default]\nsampling = { fps = 5 }\n";
+    let process = scene.service(config);
+    scene.wait_for_records("detections", |r| !of_type(r, "detections").is_empty());
+    let reload = |rules: &str| {
+        let sink = "[sinks.file]\ntype = \"file\"\npath = \"events.jsonl\"\n";
+        scene.file("eyewitness.toml", format!("{config}{rules}{sink}"));
+        process.signal("HUP");
+    };
+    let told = |what: &str, rule: &str, state: &str| -> Value {
+        let is_it = |r: &&Value| r["rule"] == rule && r["state"] == state;
+        let records = scene.wait_for_records(what, |r| of_type(r, "alert").iter().any(is_it));
+        of_type(&records, "alert").into_iter().find(is_it).unwrap().clone()
+    };
+    // The first rule that there ever is: its alert has its evidence.
+    reload(&empty("a"));
+    let opened = told("an alert of the first rule", "a", "opened");
+    assert!(opened["evidence"]["snapshot"].is_string(), "{opened}");
+    let folder = scene.path("alerts").join(opened["alert"].as_str().unwrap());
+    wait_for("its picture", || folder.join("snapshot.jpg").is_file().then_some(()));
+    // Another one beside it, and then that alone.
+    reload(&(empty("a") + &empty("b")));
+    told("an alert of the second rule", "b", "opened");
+    reload(&empty("b"));
+    let closed = told("the end of the first", "a", "closed");
+    assert_eq!((&closed["alert"], &closed["closed_because"]), (&opened["alert"], &"its rule was taken away".into()));
+    reload("");
+    told("the end of the second", "b", "closed");
+    // Nobody has interrupted the stream for that.
+    let records = scene.records("events.jsonl");
+    let sessions: BTreeSet<&str> = records.iter().map(|r| r["session"].as_str().unwrap()).collect();
+    let states: Vec<&Value> = of_type(&records, "status").iter().map(|r| &r["state"]).collect();
+    assert_eq!((sessions.len(), states), (1, vec![&Value::from("playing")]));
+    assert_eq!(of_type(&records, "alert").iter().filter(|r| r["state"] == "opened").count(), 2);
+    // A rule whose end nobody could tell: the next run does.
+    reload(&empty("c"));
+    let opened = told("an alert", "c", "opened");
+    wait_for("its record", || {
+        folder.with_file_name(opened["alert"].as_str().unwrap()).join("alert.json").is_file().then_some(())
+    });
+    process.signal("KILL");
+    drop(process);
+    let _service = scene.service(config);
+    let closed = told("its end", "c", "closed");
+    assert_eq!((&closed["alert"], &closed["closed_because"]), (&opened["alert"], &"its rule was taken away".into()));
+    assert_valid(&scene.records("events.jsonl"));
+}
+
 #[test]
 fn an_alert_outlives_a_kill_and_keeps_its_evidence() {
     let _machine = whole_machine();
@@ -309,6 +433,21 @@ fn mistakes_are_shown_where_they_are() {
     check(
         "[rules.a]\nschedule = { time_zone = \"Mars\", times = [\"mon 08:00-18:00\"] }\nwhen = { type = \"appeared\" }\n",
         &["rules.toml:2", "no time zone"],
+    );
+    // What the stream's profile does not see or hear.
+    let unfit = |rule: &str, parts: &[&str]| {
+        let scene = Scene::new();
+        scene.file("eyewitness.toml", format!("[streams.a]\nurl = \"test://\"\n[rules.a]\n{rule}\n"));
+        scene.run(&["validate", "eyewitness.toml"]).expect(2).complains(parts);
+        scene.run(&["run"]).expect(2).complains(parts);
+    };
+    unfit(
+        "when = { type = \"appeared\", objects = { classes = [\"persn\"] } }",
+        &["eyewitness.toml:4", "`when.objects.classes`", "`persn`", "did you mean `person`?"],
+    );
+    unfit(
+        "when = { type = \"said\", phrases = [\"help\"] }",
+        &["eyewitness.toml:4", "rule `a`", "profile `default`", "set `transcribe`"],
     );
     let scene = Scene::new();
     scene.file("rules.toml", "[rules.a]\nwhen = { type = \"appeared\" }\n");

@@ -335,6 +335,9 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// All, from the least to the most.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
     /// The word used on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ use crate::config::source_url;
 
 /// Attach a stream to a running service, or change what is attached
 ///
-/// The stream is as this command says afterwards: what it leaves out (tags, profile, credentials) is taken away. Other
+/// The stream is as this command says afterwards: what it leaves out (tags, profile, credentials, rules of its own) is taken away. Other
 /// streams go on undisturbed.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

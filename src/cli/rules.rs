@@ -1,5 +1,7 @@
 //! `eyewitness rules`: what rules would make of a recording, and why what they nearly made was nothing.
 
+mod pictures;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -17,6 +19,7 @@ use clap::Subcommand;
 use inference::rules::{NearMiss, Rules};
 use sinks::wire::{self, Record};
 
+use self::pictures::Pictures;
 use super::{EXIT_REFUSED, replay, say, say_err};
 use crate::config::{self, RuleBook};
 
@@ -30,25 +33,29 @@ pub(super) enum Command {
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   eyewitness rules test rules.toml --events eyewitness-out/events.jsonl
-  eyewitness rules test eyewitness.toml --media clip.mp4 --transcribe whisper-tiny.en")]
+  eyewitness rules test eyewitness.toml --media clip.mp4 --transcribe whisper-tiny.en
+  eyewitness rules test rules.toml --events clip.jsonl --media clip.mp4 --pictures near")]
 pub(super) struct TestArgs {
     /// A TOML file with [rules.NAME] tables: a file of its own, or the configuration
     rules: PathBuf,
     /// Recorded events, JSON Lines: the file sink's, or `replay --out`'s
-    #[arg(long, value_name = "FILE", conflicts_with = "media", required_unless_present = "media")]
+    #[arg(long, value_name = "FILE", required_unless_present = "media")]
     events: Option<PathBuf>,
-    /// A recording: a file, or the URL of one
+    /// A recording: a file, or the URL of one. With --events it is not analysed again: it has the pictures
     #[arg(long, value_name = "FILE")]
     media: Option<String>,
     /// Detector for --media: a built-in model's name or the path of a manifest [default: as for replay]
-    #[arg(long, value_name = "MODEL", requires = "media")]
+    #[arg(long, value_name = "MODEL", requires = "media", conflicts_with = "events")]
     detect: Option<String>,
     /// Transcriber for --media
-    #[arg(long, value_name = "MODEL", requires = "media")]
+    #[arg(long, value_name = "MODEL", requires = "media", conflicts_with = "events")]
     transcribe: Option<String>,
     /// Frames to look at in --media: all, every=N, fps=F or keyframes
     #[arg(long, value_name = "WHICH", default_value = "all", requires = "media")]
     sample: String,
+    /// Write a picture of each alert and of each near miss into this folder, with what it is about drawn over it; needs --media
+    #[arg(long, value_name = "DIR", requires = "media", conflicts_with = "json")]
+    pictures: Option<PathBuf>,
     /// Print the alerts as records, one JSON object a line, and no near misses
     #[arg(long)]
     json: bool,
@@ -63,7 +70,12 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
             return Ok(ExitCode::from(EXIT_REFUSED));
         }
     };
-    let mut report = Report { json: args.json, ..Report::default() };
+    anyhow::ensure!(
+        args.events.is_none() || args.media.is_none() || args.pictures.is_some(),
+        "with --events, --media only has the pictures: give --pictures, or leave one of them out"
+    );
+    let pictures = args.pictures.as_deref().map(Pictures::into).transpose()?;
+    let mut report = Report { json: args.json, pictures, ..Report::default() };
     match (&args.events, &args.media) {
         (Some(events), _) => report.try_on(&book, events)?,
         (None, Some(media)) => {
@@ -78,6 +90,9 @@ pub(super) fn run(command: Command, log: Option<&str>) -> anyhow::Result<ExitCod
         }
         (None, None) => bail!("give --events or --media"),
     }
+    if let Some(media) = &args.media {
+        report.illustrate(media)?;
+    }
     report.end(&book);
     Ok(ExitCode::SUCCESS)
 }
@@ -91,7 +106,12 @@ struct Report {
     /// Opened, by rule.
     n_opened: BTreeMap<String, u64>,
     streams: BTreeSet<String>,
+    /// More than one makes no one recording.
+    sessions: BTreeSet<String>,
     n_other: u64,
+    pictures: Option<Pictures>,
+    /// With their pictures, which are taken at the end; without pictures, lines are printed at once.
+    lines: Vec<(String, PathBuf)>,
 }
 
 impl Report {
@@ -113,6 +133,7 @@ impl Report {
                 rules
             });
             self.n_events += 1;
+            self.sessions.insert(format!("{name} {}", event.session));
             let mut alerts = Vec::new();
             if matches!(event.body, Body::Detections(_)) && hear.contains(&name) {
                 alerts = rules.listened_until(event.pts);
@@ -120,7 +141,7 @@ impl Report {
             alerts.extend(rules.observe(&event));
             alerts.iter().for_each(|alert| self.alert(alert));
             for near in rules.near_misses() {
-                self.near_miss(&name, &near);
+                self.near_miss(book, &name, &near);
             }
             self.streams.insert(name);
         })?;
@@ -132,10 +153,38 @@ impl Report {
         for (name, mut rules) in of_streams {
             rules.finish("the recording is over").iter().for_each(|alert| self.alert(alert));
             for near in rules.near_misses() {
-                self.near_miss(&name, &near);
+                self.near_miss(book, &name, &near);
             }
         }
         Ok(())
+    }
+
+    /// Takes the pictures, and prints what waited for them.
+    fn illustrate(&mut self, media: &str) -> anyhow::Result<()> {
+        let Some(pictures) = self.pictures.take() else { return Ok(()) };
+        anyhow::ensure!(
+            self.sessions.len() == 1,
+            "the events are of {} streams or sessions ({}), and {media} is one recording: of which is not known",
+            self.sessions.len(),
+            self.streams.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+        );
+        let missing = pictures.take_from(media)?;
+        for (line, path) in self.lines.drain(..) {
+            match missing.get(&path) {
+                _ if path.as_os_str().is_empty() => say(&line),
+                None => say(&format!("{line}  {}", path.display())),
+                Some(why) => say(&format!("{line}  (no picture: {why})")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints a line, or lets it wait for its picture; where others wait, also without one.
+    fn tell(&mut self, line: String, picture: Option<PathBuf>) {
+        match self.pictures {
+            Some(_) => self.lines.push((line, picture.unwrap_or_default())),
+            None => say(&line),
+        }
     }
 
     fn alert(&mut self, event: &Event) {
@@ -159,10 +208,15 @@ impl Report {
         } else {
             text += &evidence(alert);
         }
-        say(&text);
+        let pictures = self.pictures.as_mut().filter(|_| alert.state == AlertState::Opened);
+        let picture = pictures.map(|pictures| {
+            let (at, evidence) = ((&*clock(event.pts), event.pts), &alert.evidence);
+            pictures.want(at, &alert.rule, "alert", &evidence.objects, &evidence.shapes)
+        });
+        self.tell(text, picture);
     }
 
-    fn near_miss(&mut self, stream: &str, near: &NearMiss) {
+    fn near_miss(&mut self, book: &RuleBook, stream: &str, near: &NearMiss) {
         self.n_near += 1;
         if self.json {
             return;
@@ -174,7 +228,12 @@ impl Report {
         });
         let what = objects.or_else(|| (!near.words.is_empty()).then(|| format!(" ({})", quoted(&near.words))));
         let at = clock(pts.unwrap_or_default());
-        say(&format!("{stream}  {at}  near     {}: {}{}", near.rule, near.why, what.unwrap_or_default()));
+        let shapes = book.rules().find(|rule| rule.name() == &*near.rule).map(|rule| rule.shapes()).unwrap_or_default();
+        let picture = self.pictures.as_mut().map(|pictures| {
+            let seen = near.seen.pts.or(pts).unwrap_or_default();
+            pictures.want((&at, seen), &near.rule, "near", &near.objects, shapes)
+        });
+        self.tell(format!("{stream}  {at}  near     {}: {}{}", near.rule, near.why, what.unwrap_or_default()), picture);
     }
 
     fn end(&self, book: &RuleBook) {

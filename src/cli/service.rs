@@ -102,12 +102,15 @@ pub(super) fn serve(
             house.prepare(profile).map_err(|e| e.context(format!("profile `{name}`")))?;
         }
     }
-    let evidence = match config.rules.is_empty() {
-        true => None,
-        false => {
-            let players = front.as_ref().and_then(Front::players);
-            Some(EvidenceStore::open(config.evidence.clone(), players, Arc::clone(&clock)).context("[evidence]")?)
+    let players = front.as_ref().and_then(Front::players);
+    let evidence = match EvidenceStore::open(config.evidence.clone(), players, Arc::clone(&clock)) {
+        Ok(store) => Some(store),
+        // The first rule may come while the service runs, or never.
+        Err(why) if config.rules.is_empty() => {
+            tracing::warn!("nothing will be kept of alerts, should there ever be any: [evidence]: {why:#}");
+            None
         }
+        Err(why) => return Err(why.context("[evidence]")),
     };
     if let Some(store) = &evidence {
         house.keep_evidence(store.clone());
@@ -121,7 +124,7 @@ pub(super) fn serve(
     let profiles = config.streams.iter().map(|s| &s.profile).chain(config.profiles.values());
     let prober = Arc::new(Probing::new(Arc::clone(&resolver), Arc::clone(&clock)));
     let shown = HttpControl::new(desk.clone(), keeps_store, &resolver, Some(prober));
-    let server = front.map(|front| front.open(&house, profiles, shown, (evidence.clone(), alert_desk), &clock)).transpose()?;
+    let server = front.map(|front| front.open(&house, profiles, shown, (evidence.clone().filter(EvidenceStore::is_enabled), alert_desk), &clock)).transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.local_addr(), "the HTTP service listens");
         if config.cluster.is_some() && advertised.is_none() && own_address(server.local_addr()).is_none() {

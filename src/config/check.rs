@@ -10,7 +10,7 @@ use serde_spanned::Spanned;
 use sinks::{SinkConfig, SinkError, control::ClusterConfig, file::FileConfig};
 
 use super::{
-    Checked, CheckedStream, Config, NO_MODEL, ProfileConfig, RuleBook, StreamConfig, default_sinks,
+    Checked, CheckedStream, Config, NO_MODEL, ProfileConfig, RuleBook, StreamConfig, default_sinks, fit,
     places::Places,
     problem::{Problem, Problems},
     shared,
@@ -62,13 +62,15 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
     let folder = attachments.as_ref().and_then(|attachments| attachments.secrets_folder.clone());
     let secrets = Secrets::new(secrets, folder);
     let rules = super::rules::check(&places, rules, &mut problems);
-    let mut checked_streams = Vec::new();
+    let mut bound_streams = Vec::new();
     for (name, stream) in &streams {
         let checked_name =
             StreamName::new(name.get_ref()).map_err(|e| problems.push(Problem::at(name.span(), e.to_string()))).ok();
         let scene = Scene { env, profiles: &profiles, rules: &rules, secrets: &secrets, places: &places };
-        checked_streams.extend(scene.stream(name.get_ref(), checked_name, stream, &mut problems));
+        bound_streams.extend(scene.stream(name.get_ref(), checked_name, stream, &mut problems));
     }
+    let attachable = attachments.is_some() || cluster.is_some() || http.is_some();
+    problems.extend(fit::check(&places, &rules, &bound_streams, &profiles, attachable));
     for (name, profile) in &profiles {
         for cause in wrong_with(profile) {
             let place = places.named(&["profiles", name], &cause);
@@ -130,7 +132,7 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
     }
     let sinks = if sinks.is_empty() { default_sinks(FileConfig::new("eyewitness-out/events.jsonl")) } else { sinks };
     Ok(Checked {
-        streams: checked_streams,
+        streams: bound_streams.into_iter().map(|(stream, _)| stream).collect(),
         profiles,
         rules,
         secrets,
@@ -182,14 +184,14 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// `name` is none where it is no name of a stream, which was told already.
+    /// The stream, with the name of its profile. `name` is none where it is no name of a stream, which was told already.
     fn stream(
         &self,
         written: &str,
         name: Option<StreamName>,
         stream: &StreamConfig,
         problems: &mut Vec<Problem>,
-    ) -> Option<CheckedStream> {
+    ) -> Option<(CheckedStream, String)> {
         // A stream with a bad name is checked under this one, so that all mistakes are told at once.
         let any_name = || StreamName::new("stream").expect("`stream` is a stream name");
         // Percent-encoded, so that any password fits into a URL.
@@ -214,7 +216,7 @@ impl Scene<'_> {
         });
         let explicit = stream.profile.as_ref().map(|profile| profile.get_ref().as_str());
         let profile = match profile_for(written, &stream.tags, explicit, self.profiles) {
-            Ok(chosen) => Some(profile_settings(chosen, self.profiles)),
+            Ok(chosen) => Some(chosen.to_owned()),
             Err(_) => {
                 let (found, span) = (explicit.unwrap_or_default(), stream.profile.as_ref().map(|p| p.span()));
                 let known = self.profiles.keys().map(String::as_str).chain([DEFAULT_PROFILE]);
@@ -226,14 +228,16 @@ impl Scene<'_> {
         for wrong in check_tags(&stream.tags) {
             problems.push(Problem::at(self.places.named(&["streams", written], "`tags`"), wrong));
         }
-        Some(CheckedStream {
+        let profile = profile?;
+        let checked = CheckedStream {
             name: name?,
             url: url?,
-            profile: profile?,
+            profile: profile_settings(&profile, self.profiles),
             tags: stream.tags.clone(),
             source: stream.source.clone(),
             rules: self.rules.of(written, &stream.tags),
-        })
+        };
+        Some((checked, profile))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod attachments;
 mod check;
+pub mod fit;
 pub(crate) mod json;
 pub(crate) mod places;
 pub mod problem;
@@ -24,7 +25,8 @@ use sinks::{SinkConfig, console::ConsoleConfig, control::ClusterConfig, file::Fi
 pub use self::attachments::AttachmentsConfig;
 pub use self::check::parse;
 pub use self::profile::{DEFAULT_DETECTOR, DEFAULT_TRANSCRIBER, NO_MODEL, ProfileConfig};
-pub use self::rules::{RuleBook, RuleConfig, load_rules, parse_rules};
+pub use self::rules::{BookedRule, RuleBook, RuleConfig, load_rules, parse_rules};
+pub(crate) use self::rules::{NAMES as RULE_NAMES, is_name as is_rule_name};
 use self::{
     check::check_sinks,
     places::Places,
@@ -66,7 +68,7 @@ pub struct Config {
     pub speech: SpeechPoolConfig,
     /// The HTTP service: live captions, players, metrics. Without this table there is none, and no open port.
     pub http: Option<HttpConfig>,
-    /// What is kept of alerts: records, pictures and clips. Only where there are rules.
+    /// What is kept of alerts: records, pictures and clips.
     #[serde(default)]
     pub evidence: EvidenceConfig,
     /// What was said and how streams fared, kept to be searched; only with the HTTP service.

@@ -9,7 +9,7 @@ use inference::rules::{
     schedule::Schedule,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     places::Places,
@@ -18,12 +18,12 @@ use super::{
 use crate::control::selectors::Selectors;
 
 /// What of that which is seen and heard somebody is to be told of.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
     /// Streams that the rule is for, as in a profile: `{ names = ["gate-*"], tags = [{ key = "Location", values = ["Front"] }]
     /// }`. Default: all streams.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Selectors::is_empty")]
     pub select: Selectors,
     /// When it fires, such as `{ type = "in_zone", zone = [[0.1, 0.5], [0.9, 0.5], [0.9, 1.0], [0.1, 1.0]], for_secs = 3 }`.
     pub when: Condition,
@@ -32,7 +32,7 @@ pub struct RuleConfig {
     pub severity: SeverityConfig,
     /// One line for people, with `{class}`, `{count}`, `{phrase}`, `{term}`, `{direction}`, `{secs}` and `{stream}`. Default:
     /// made from the condition.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// In how many of the last analysed frames it must be seen before it is believed. What is heard is believed at once: only
     /// words that will not change are listened to. Default: `{ frames = 2, of = 3 }`.
@@ -49,18 +49,40 @@ pub struct RuleConfig {
     pub update_every_secs: f32,
     /// What has an alert of its own: every object (`track`) or the stream (`stream`). Default: `track` for conditions about
     /// single objects, otherwise `stream`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<Per>,
     /// When it holds at all. Default: always.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
     /// An expression in CEL that must be true when an alert is about to open, such as `tags.site == "north"`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_if: Option<String>,
 }
 
+impl RuleConfig {
+    /// What it says, but for the streams that it is for.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            when: self.when.clone(),
+            severity: match self.severity {
+                SeverityConfig::Info => Severity::Info,
+                SeverityConfig::Warning => Severity::Warning,
+                SeverityConfig::Critical => Severity::Critical,
+            },
+            summary: self.summary.clone(),
+            confirm: self.confirm,
+            close_after_secs: self.close_after_secs,
+            cooldown_secs: self.cooldown_secs,
+            update_every_secs: self.update_every_secs,
+            per: self.per,
+            schedule: self.schedule.clone(),
+            only_if: self.only_if.clone(),
+        }
+    }
+}
+
 /// How much an alert matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SeverityConfig {
     /// Worth knowing.
@@ -80,15 +102,35 @@ const fn default_update_every_secs() -> f32 {
     60.0
 }
 
+/// A rule as it is written, and as it is used.
+#[derive(Debug, Clone)]
+pub struct BookedRule {
+    /// As it is written.
+    pub config: RuleConfig,
+    /// Checked.
+    pub rule: Arc<Rule>,
+}
+
+impl BookedRule {
+    /// Whether it is for this stream.
+    pub fn is_for(&self, stream: &str, tags: &BTreeMap<String, String>) -> bool {
+        self.config.select.is_empty() || self.config.select.fit(stream, tags)
+    }
+}
+
 /// All rules, checked, in the order of their names.
 #[derive(Debug, Clone, Default)]
-pub struct RuleBook(Vec<(Selectors, Arc<Rule>)>);
+pub struct RuleBook(Vec<BookedRule>);
 
 impl RuleBook {
     /// Those that are for a stream.
     pub fn of(&self, stream: &str, tags: &BTreeMap<String, String>) -> Vec<Arc<Rule>> {
-        let fits = |(select, _): &&(Selectors, Arc<Rule>)| select.is_empty() || select.fit(stream, tags);
-        self.0.iter().filter(fits).map(|(_, rule)| Arc::clone(rule)).collect()
+        self.0.iter().filter(|entry| entry.is_for(stream, tags)).map(|entry| Arc::clone(&entry.rule)).collect()
+    }
+
+    /// All of them, as they are written.
+    pub fn entries(&self) -> &[BookedRule] {
+        &self.0
     }
 
     /// There is none.
@@ -98,7 +140,7 @@ impl RuleBook {
 
     /// All of them.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        self.0.iter().map(|(_, rule)| rule)
+        self.0.iter().map(|entry| &entry.rule)
     }
 }
 
@@ -108,30 +150,13 @@ pub(super) fn check(places: &Places<'_>, rules: BTreeMap<String, RuleConfig>, pr
     for (name, rule) in rules {
         let table = ["rules", name.as_str()];
         if !is_name(&name) {
-            let what = format!("rule `{name}`: a name has 1 to 64 letters, digits, `-` or `_`");
-            problems.push(Problem::at(places.of(table), what));
+            problems.push(Problem::at(places.of(table), format!("rule `{name}`: {NAMES}")));
         }
         if let Err(e) = rule.select.check() {
             problems.push(Problem::at(places.named(&table, &e), format!("rule `{name}`: {e}")));
         }
-        let settings = Settings {
-            when: rule.when,
-            severity: match rule.severity {
-                SeverityConfig::Info => Severity::Info,
-                SeverityConfig::Warning => Severity::Warning,
-                SeverityConfig::Critical => Severity::Critical,
-            },
-            summary: rule.summary,
-            confirm: rule.confirm,
-            close_after_secs: rule.close_after_secs,
-            cooldown_secs: rule.cooldown_secs,
-            update_every_secs: rule.update_every_secs,
-            per: rule.per,
-            schedule: rule.schedule,
-            only_if: rule.only_if,
-        };
-        match Rule::new(&name, settings) {
-            Ok(checked) => book.0.push((rule.select, Arc::new(checked))),
+        match Rule::new(&name, rule.settings()) {
+            Ok(checked) => book.0.push(BookedRule { config: rule, rule: Arc::new(checked) }),
             Err(wrong) => problems.extend(wrong.into_iter().map(|RuleError { key, what }| {
                 // A place in a list is a place of the list.
                 let known: Vec<&str> = key.split('.').take_while(|part| part.parse::<usize>().is_err()).collect();
@@ -143,7 +168,11 @@ pub(super) fn check(places: &Places<'_>, rules: BTreeMap<String, RuleConfig>, pr
     book
 }
 
-fn is_name(name: &str) -> bool {
+/// What can be a rule's name, in words.
+pub(crate) const NAMES: &str = "a name has 1 to 64 letters, digits, `-` or `_`";
+
+/// Whether this can be a rule's name.
+pub(crate) fn is_name(name: &str) -> bool {
     let is_good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     (1..=64).contains(&name.len()) && name.chars().all(is_good)
 }

@@ -6,6 +6,8 @@ use ingest::SourceConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::RuleConfig;
+
 /// A stream that is to be run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +31,37 @@ pub struct Attachment {
     /// How to connect.
     #[serde(default)]
     pub source: SourceConfig,
+    /// Rules of its own, by name, with the keys of `[rules.NAME]` but `select`: besides those of the configuration that are for
+    /// it. One of the same name takes that one's place. They change while the stream goes on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, RuleConfig>,
+}
+
+/// What is to be changed of an attachment; the rest stays.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Patch {
+    /// Tags by name: a text sets one, `null` takes it away.
+    pub tags: BTreeMap<String, Option<String>>,
+    /// Rules of the stream's own by name: a rule sets one, whole; `null` takes it away.
+    pub rules: BTreeMap<String, Option<RuleConfig>>,
+}
+
+impl Patch {
+    /// Changes an attachment.
+    pub fn apply(self, attachment: &mut Attachment) {
+        set(&mut attachment.tags, self.tags);
+        set(&mut attachment.rules, self.rules);
+    }
+}
+
+fn set<T>(of: &mut BTreeMap<String, T>, changes: BTreeMap<String, Option<T>>) {
+    for (name, value) in changes {
+        match value {
+            Some(value) => of.insert(name, value),
+            None => of.remove(&name),
+        };
+    }
 }
 
 const fn one() -> f32 {
@@ -77,5 +110,44 @@ impl Stored {
     /// Of two texts for one name, the one with the greater rank holds.
     pub fn rank(&self) -> (u64, u64) {
         (self.born, self.revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YARD: &str =
+        "when = { type = 'in_zone', zone = [[0.1, 0.5], [0.9, 0.5], [0.9, 1]], objects = { classes = ['person'] } }";
+
+    #[test]
+    fn rules_are_the_same_in_toml_in_json_and_in_the_store() {
+        let text = format!("url = 'test://'\n[rules.yard]\n{YARD}\ncooldown_secs = 0.1\nonly_if = 'hour > 5'\n");
+        let attachment: Attachment = toml::from_str(&text).expect("toml");
+        let json = serde_json::to_string(&attachment).expect("json");
+        assert_eq!(serde_json::from_str::<Attachment>(&json).expect("json"), attachment, "{json}");
+        assert!(!json.contains("select") && json.contains("0.1") && !json.contains("0.10000000"), "{json}");
+        let stored =
+            Stored { attachment, origin: Origin::Api, born: 1, revision: 2, url_since: 0, after: 0, moved_to: None };
+        let text = serde_json::to_string(&stored).expect("json");
+        assert_eq!(serde_json::from_str::<Stored>(&text).expect("json"), stored, "{text}");
+        // What was stored before there were rules.
+        let before: Stored = serde_json::from_str(r#"{"url":"test://","origin":"api","revision":1}"#).expect("json");
+        assert!(before.attachment.rules.is_empty());
+        assert!(!serde_json::to_string(&before).expect("json").contains("rules"));
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names() {
+        let mut attachment: Attachment =
+            toml::from_str(&format!("url = 'test://'\ntags = {{ a = '1', b = '2' }}\n[rules.old]\n{YARD}\n"))
+                .expect("toml");
+        let patch = r#"{"tags":{"a":null,"c":"3"},"rules":{"old":null,"new":{"when":{"type":"appeared"}}}}"#;
+        serde_json::from_str::<Patch>(patch).expect("json").apply(&mut attachment);
+        assert_eq!(attachment.tags, BTreeMap::from([("b".into(), "2".into()), ("c".into(), "3".into())]));
+        assert_eq!(attachment.rules.keys().collect::<Vec<_>>(), ["new"]);
+        let before = attachment.clone();
+        Patch::default().apply(&mut attachment);
+        assert_eq!(attachment, before);
     }
 }

@@ -31,7 +31,7 @@ pub const VALUE_CHARS: usize = 256;
 pub struct Resolved {
     /// Name of the profile that is run.
     pub profile: String,
-    /// The stream, ready to be started. Its profile has no selectors: they have done their work, and a change of them alone
+    /// The stream, ready to be started, but for its rules. Its profile has no selectors: they have done their work, and a change of them alone
     /// is no change of the stream.
     pub stream: CheckedStream,
 }
@@ -46,7 +46,7 @@ pub fn check(
     profiles: &Profiles,
     secrets: &Secrets,
 ) -> Result<Resolved, Vec<String>> {
-    let Attachment { url, credentials, profile, tags, weight, source } = attachment;
+    let Attachment { url, credentials, profile, tags, weight, source, rules: _ } = attachment;
     let mut wrong = Vec::new();
     let checked_name = StreamName::new(name).map_err(|e| wrong.push(e.to_string())).ok();
     let checked_url = source_of(url, credentials.as_deref(), secrets).and_then(|url| {

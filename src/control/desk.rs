@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::{
-    attachment::{Attachment, Origin},
+    attachment::{Attachment, Origin, Patch},
     report::{Announcement, Report},
 };
 
@@ -41,12 +41,12 @@ pub enum Wish {
         /// As it is to be.
         attachment: Box<Attachment>,
     },
-    /// Change tags: none takes one away.
-    Tags {
+    /// Change some of what is attached.
+    Patch {
         /// The stream's name.
         name: String,
-        /// By name.
-        tags: BTreeMap<String, Option<String>>,
+        /// What.
+        patch: Box<Patch>,
     },
     /// Detach.
     Remove {

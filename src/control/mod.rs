@@ -16,6 +16,7 @@ pub mod keeper;
 pub mod reload;
 pub mod report;
 pub mod resolver;
+pub mod rules;
 pub mod secrets;
 pub mod selectors;
 pub mod stage;

@@ -243,6 +243,28 @@ mod tests {
     }
 
     #[test]
+    fn other_rules_do_not_disturb_a_stream() {
+        use crate::control::keeper::resolve::{Resolve as _, fingerprint_of_rules};
+        let rule = |name: &str, more: &str| format!("[rules.{name}]\n{more}\nwhen = {{ type = 'appeared' }}\n");
+        let mut scene = Scene::new(STREAMS);
+        let attachment: Attachment = toml::from_str("url = 'test://'").expect("attachment");
+        let mut after = |text: &str| {
+            scene.write(&format!("{STREAMS}{text}"));
+            scene.reloader.reload().map_err(|e| e.to_string()).expect("good");
+            let attached = Resolver::resolve(&scene.resolver, "cam", &attachment).expect("good").stream;
+            let fixed = scene.resolver.fixed("fixed").expect("it is there");
+            assert_eq!(fingerprint_of_rules(&attached.rules), fingerprint_of_rules(&fixed.rules));
+            (fingerprint(&fixed), fingerprint_of_rules(&fixed.rules))
+        };
+        let (plain, one, other) = (after(""), after(&rule("a", "")), after(&rule("b", "")));
+        let (milder, again) = (after(&rule("a", "severity = 'info'")), after(&rule("a", "")));
+        let elsewhere = after(&rule("a", "select = { names = ['x'] }"));
+        assert!([one, other, milder, again, elsewhere].iter().all(|print| print.0 == plain.0), "none starts anew");
+        assert_eq!((one.1, plain.1), (again.1, elsewhere.1));
+        assert_eq!(std::collections::BTreeSet::from([plain.1, one.1, other.1, milder.1]).len(), 4);
+    }
+
+    #[test]
     fn a_wrong_file_changes_nothing() {
         let mut scene = Scene::new("[profiles.mine]\nselect = { names = ['cam'] }\n");
         scene.write("[profiles.mine]\nselct = { names = ['cam'] }\n[secrets.a]\npassword = 'hunter2'\n");

@@ -1,12 +1,14 @@
 //! The seam between the keeper, who decides, and the topology, which runs streams.
 
+use std::sync::Arc;
+
 use base::{
     event::StreamState,
     media::{SessionId, StreamName},
     time::{Pts, Timestamp},
 };
 
-use inference::rules::Carried;
+use inference::rules::{Carried, Rule};
 
 use super::report::Figures;
 use crate::config::CheckedStream;
@@ -28,6 +30,9 @@ pub trait Stage: Send {
     /// The run before this one goes on while this one connects (a stream that is handed over) and has come further: what
     /// a stream that has not played yet is to go on from. To one that has played it says that the other was still there.
     fn earlier(&mut self, _name: &StreamName, _earlier: Earlier) {}
+
+    /// A stream that goes on has other rules from now on.
+    fn rules(&mut self, _name: &StreamName, _rules: Vec<Arc<Rule>>) {}
 
     /// The streams that were started and are not yet gone.
     fn readings(&mut self) -> Vec<StreamReading>;

@@ -24,7 +24,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, thread::JoinHandle, ti
 
 use anyhow::Context as _;
 use base::{
-    event::{AlertState, Body, Event},
+    event::{AlertState, Body, BoxInImage, Event, Shape},
     media::Frame,
     queue::{self, Sender, WhenFull},
     shutdown::Shutdown,
@@ -43,6 +43,7 @@ pub use self::{
 };
 use self::{
     counts::{Counts, What},
+    draw::{Annotation, Picture},
     folder::{CLIP, Folder, NO_CLIP, SNAPSHOT},
     index::{Facts, Index},
     news::News,
@@ -63,6 +64,8 @@ const NEWS: usize = 1000;
 const GRACE: Duration = Duration::from_secs(10);
 /// Beyond its grace: one clip may just have been begun.
 const AFTER_GRACE: Duration = Duration::from_secs(5);
+/// Closed alerts of a stream that its next run is told of.
+const MOST_COOLING: usize = 100;
 const READING: &str = "the folder of alerts, `evidence.path`";
 
 /// Where evidence is kept, of all streams. Clones share it.
@@ -217,12 +220,18 @@ impl EvidenceStore {
         queue.send(Taken { event: Arc::clone(event), still, tap });
     }
 
-    /// The newest records of a stream's alerts that are not closed, oldest first.
-    pub fn open_alerts(&self, stream: &str) -> Vec<Value> {
-        let filter =
-            AlertFilter { streams: vec![stream.to_owned()], states: vec!["open".to_owned()], ..AlertFilter::default() };
-        let mut records: Vec<Value> =
-            self.newest(&filter, usize::MAX).iter().filter_map(|json| serde_json::from_str(json).ok()).collect();
+    /// What an earlier run of a stream has left: the newest records of its alerts that are not closed, oldest first, and of
+    /// those of the rules that are `cooling` that were closed last.
+    pub fn left_behind(&self, stream: &str, cooling: Vec<String>) -> Vec<Value> {
+        let streams = vec![stream.to_owned()];
+        let open = AlertFilter { streams: streams.clone(), states: vec!["open".to_owned()], ..AlertFilter::default() };
+        let mut records = self.newest(&open, usize::MAX);
+        if !cooling.is_empty() {
+            let closed = vec!["closed".to_owned()];
+            let closed = AlertFilter { streams, rules: cooling, states: closed, ..AlertFilter::default() };
+            records.extend(self.newest(&closed, MOST_COOLING));
+        }
+        let mut records: Vec<Value> = records.iter().filter_map(|json| serde_json::from_str(json).ok()).collect();
         records.reverse();
         records
     }
@@ -302,6 +311,18 @@ impl EvidenceStore {
     }
 }
 
+/// A frame with what somebody is to look at drawn over it, as a JPEG: boxes are in pixels of the source, shapes in parts of its
+/// sides. In its own size, unless that is very small.
+///
+/// # Errors
+/// In words, when it cannot be encoded.
+pub fn annotated(frame: &Frame, boxes: Vec<BoxInImage>, shapes: Vec<Shape>) -> Result<Vec<u8>, String> {
+    let source = (frame.source_width, frame.source_height);
+    let mut picture = Picture::copy_of(&frame.image).in_proportion(source);
+    picture.annotate(&Annotation { boxes, shapes }, source);
+    picture.jpeg()
+}
+
 /// What somebody is to know of an alert who goes on with it: from its newest record.
 pub fn carried(record: &Value) -> Option<Carried> {
     let text = |key: &str| record[key].as_str().map(str::to_owned);
@@ -314,6 +335,7 @@ pub fn carried(record: &Value) -> Option<Carried> {
         until_ms: ms("until"),
         class: record["evidence"]["objects"][0]["class"].as_str().map(str::to_owned),
         summary: text("summary")?,
+        severity: text("severity"),
     })
 }
 

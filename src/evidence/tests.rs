@@ -64,7 +64,7 @@ fn the_newest_record_is_kept_and_open_ones_are_found_after_a_restart() {
     let again = store(&folder);
     let expected = [("hall", 0, 0), ("cam", 1, 1), ("cam", 2, 0), ("cam", 0, 1)];
     assert_eq!(all(&again), expected.map(|(name, number, revision)| (id(name, number), revision)));
-    let open = again.open_alerts("cam");
+    let open = again.left_behind("cam", Vec::new());
     let open: Vec<_> = open.iter().map(|record| record["alert"].as_str().expect("id").to_owned()).collect();
     assert_eq!(open, [id("cam", 0), id("cam", 2)]);
     // A reader that comes back finds what came meanwhile.
@@ -85,7 +85,7 @@ fn what_is_not_enabled_keeps_nothing() {
     let off = EvidenceConfig { enabled: false, ..config(&folder) };
     let store = EvidenceStore::open(off, None, SystemClock::new()).expect("store");
     store.take(&alert("cam", (0, 0), OPENED, 0, NONE), None);
-    assert_eq!((store.paths("a", true, true), store.open_alerts("cam").len()), (NONE, 0));
+    assert_eq!((store.paths("a", true, true), store.left_behind("cam", Vec::new()).len()), (NONE, 0));
     assert!(!store.is_enabled() && store.news(AlertFilter::default(), None).is_none());
     store.close();
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);

@@ -50,7 +50,7 @@ impl Service {
         self.alerts.clone().ok_or_else(|| {
             Refusal::new(
                 StatusCode::NOT_IMPLEMENTED,
-                "this service keeps nothing of alerts: no profile has rules, or `evidence.enabled` is false",
+                "this service keeps nothing of alerts: `evidence.enabled` is false, or `evidence.path` cannot be written; the log says which",
             )
         })
     }

@@ -1,7 +1,7 @@
 //! Attaching, changing and detaching: `PUT`, `PATCH` and `DELETE` of `/v1/streams/{name}`. A wish is checked here, and then
 //! handed to the keeper; the answer comes when it is written down for good.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Path, RawQuery, Request, State},
@@ -9,13 +9,11 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base::media::StreamName;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 
 use super::{Service, Shared, body, error::Refusal, params::Params, streams};
 use crate::control::{
-    attachment::{Attachment, Origin},
+    attachment::{Attachment, Origin, Patch},
     desk::{Desk, Granted, Refused, Wish},
 };
 
@@ -24,14 +22,6 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(15);
 /// What is written down is on the board soon after: an answer waits so long for it, so that whoever reads next sees it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// Body of a `PATCH`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Tags {
-    /// By name: a text sets the tag, `null` takes it away. Others stay.
-    tags: BTreeMap<String, Option<String>>,
-}
 
 /// `PUT`.
 pub(super) async fn attach(
@@ -51,25 +41,20 @@ pub(super) async fn attach(
 }
 
 /// `PATCH`.
-pub(super) async fn tags(
+pub(super) async fn change(
     State(service): State<Shared>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Refusal> {
     let begun = begin(&service, &name, query.as_deref(), request.headers())?;
-    let Tags { tags } = body::read(request).await?;
+    let patch: Patch = body::read(request).await?;
     begun.condition.check(&service, &name)?;
     if let Some(mut attachment) = service.control.board.stream(&name).map(|listed| listed.attachment) {
-        for (tag, value) in &tags {
-            match value {
-                Some(value) => attachment.tags.insert(tag.clone(), value.clone()),
-                None => attachment.tags.remove(tag),
-            };
-        }
+        patch.clone().apply(&mut attachment);
         validate(&service, &name, attachment).await?;
     }
-    let granted = ask(&begun.desk, Wish::Tags { name: name.clone(), tags }).await?;
+    let granted = ask(&begun.desk, Wish::Patch { name: name.clone(), patch: Box::new(patch) }).await?;
     shown(&service, &name, StatusCode::OK, granted.revision).await
 }
 
@@ -114,7 +99,7 @@ async fn validate(service: &Service, name: &str, attachment: Attachment) -> Resu
         .await
         .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the check broke down; this is a bug"))?;
     checked.map_err(|reasons| {
-        let message = format!("stream `{name}` cannot be attached: {}", reasons.join("; "));
+        let message = format!("stream `{name}` cannot be attached like this: {}", reasons.join("; "));
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message).and("reasons", reasons)
     })
 }

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use ingest::{ProbeReport, SourceConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::rules::described;
 use crate::{
     config::ProfileConfig,
     control::{
@@ -19,6 +21,9 @@ use crate::{
 /// Checks a stream's name and attachment before anybody is asked; every reason why it can never be run. Called on a thread
 /// that may wait a little: secrets are files.
 pub type Validate = Arc<dyn Fn(&str, &Attachment) -> Result<(), Vec<String>> + Send + Sync>;
+
+/// The rules that a stream with this attachment has now, as they are listed. Called on the service's threads: must be quick.
+pub type RulesOf = Arc<dyn Fn(&str, &Attachment) -> Vec<Value> + Send + Sync>;
 
 /// The profiles as they are now. Called on the service's threads: must be quick.
 pub type Profiles = Arc<dyn Fn() -> Vec<ProfileShown> + Send + Sync>;
@@ -34,6 +39,8 @@ pub struct Control {
     pub validate: Validate,
     /// What can be run.
     pub profiles: Profiles,
+    /// What somebody is to be told of.
+    pub rules: RulesOf,
     /// Tries URLs; none where nobody can.
     pub prober: Option<Arc<dyn Prober>>,
 }
@@ -45,6 +52,7 @@ impl Default for Control {
             desk: None,
             validate: Arc::new(|_, _| Ok(())),
             profiles: Arc::new(Vec::new),
+            rules: Arc::new(|_, _| Vec::new()),
             prober: None,
         }
     }
@@ -54,15 +62,19 @@ impl Control {
     /// With the keeper's desk, which takes no wishes where there is no store (`attachable`); attachments mean what the
     /// resolver says.
     pub fn new(desk: Desk, attachable: bool, resolver: &Arc<Resolver>, prober: Option<Arc<dyn Prober>>) -> Self {
-        let (checks, lists) = (Arc::clone(resolver), Arc::clone(resolver));
+        let (checks, lists, rules) = (Arc::clone(resolver), Arc::clone(resolver), Arc::clone(resolver));
         Self {
             board: desk.shared_board(),
             desk: attachable.then_some(desk),
-            validate: Arc::new(move |name, attachment| checks.resolve(name, attachment).map(|_| ())),
+            validate: Arc::new(move |name, attachment| checks.validate(name, attachment)),
             profiles: Arc::new(move || {
                 let mut profiles = lists.settings().profiles.clone();
                 profiles.entry(DEFAULT_PROFILE.to_owned()).or_default();
                 profiles.iter().map(|(name, profile)| ProfileShown::new(name, profile)).collect()
+            }),
+            rules: Arc::new(move |name, attachment| {
+                let of_stream = rules.rules_of(name, attachment).into_iter();
+                of_stream.map(|(origin, entry)| described(origin, &entry.config, &entry.rule)).collect()
             }),
             prober,
         }

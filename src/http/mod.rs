@@ -29,6 +29,7 @@ mod probe;
 mod profiles;
 mod proxies;
 mod routes;
+mod rules;
 mod schemas;
 mod server;
 mod session;

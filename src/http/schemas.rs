@@ -12,7 +12,14 @@ use super::{
     session::Credentials,
     silences::SilenceRequest,
 };
-use crate::control::{attachment::Attachment, selectors::STATES};
+use crate::{
+    config::RuleConfig,
+    control::{
+        attachment::{Attachment, Patch},
+        resolver::RuleOrigin,
+        selectors::STATES,
+    },
+};
 
 /// By name.
 pub(super) fn control() -> Map<String, Value> {
@@ -22,7 +29,8 @@ pub(super) fn control() -> Map<String, Value> {
                 "properties": { key: { "type": "array", "items": reference(of) } } })
     };
     schemas.insert("Attachment".into(), request::<Attachment>("Attachment"));
-    schemas.insert("Tags".into(), request::<Tags>("Tags"));
+    schemas.insert("Patch".into(), request::<Patch>("Patch"));
+    schemas.insert("Rules".into(), rules());
     schemas.insert("ProbeRequest".into(), request::<ProbeRequest>("ProbeRequest"));
     schemas.insert("Stream".into(), stream());
     schemas.insert("Streams".into(), list("streams", "Stream"));
@@ -94,6 +102,38 @@ fn stream() -> Value {
             "report_age_ms": { "type": ["integer", "null"], "description": "How long ago the worker told this." },
         },
     })
+}
+
+fn rules() -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "required": ["rules"],
+        "properties": { "rules": { "type": "array", "items": {
+            "type": "object",
+            "required": ["name", "origin", "rule", "shapes"],
+            "properties": {
+                "name": { "type": "string" },
+                "origin": { "enum": RuleOrigin::ALL.map(RuleOrigin::as_str),
+                            "description": "Where it stands, and is changed: `[rules]` of the configuration, or the stream's attachment." },
+                "shapes": { "type": "array", "description": "What it draws over the picture.", "items": {
+                    "type": "object",
+                    "required": ["kind", "points"],
+                    "properties": {
+                        "kind": { "enum": ["zone", "line"], "description": "A zone is closed." },
+                        "points": { "type": "array", "description": "Parts of the picture's width and height, origin top left.",
+                                    "items": { "type": "array", "items": { "type": "number" }, "minItems": 2, "maxItems": 2 } },
+                    },
+                } },
+            },
+        } } },
+    });
+    let mut rule = schema_for!(RuleConfig).as_value().clone();
+    if let Some(shared) = rule.as_object_mut().and_then(|rule| rule.remove("$defs")) {
+        schema["$defs"] = shared;
+    }
+    schema["properties"]["rules"]["items"]["properties"]["rule"] = rule;
+    relocate(&mut schema, "Rules");
+    schema
 }
 
 fn figures() -> Value {

@@ -15,6 +15,7 @@ use super::{
     error::{Refusal, json as answer},
     health::StreamFact,
     params::{Params, unknown},
+    table::RULES,
 };
 use crate::{
     control::{
@@ -77,7 +78,8 @@ fn missing(service: &Service, name: &str) -> Refusal {
 
 /// A refusal where what is asked for, at a path below a stream, is with another worker, or with none yet.
 pub(super) fn elsewhere(service: &Service, route: &str, path: &str) -> Option<Refusal> {
-    let name = path.strip_prefix("/v1/streams/").filter(|_| route.starts_with("/v1/streams/{name}/"))?;
+    let name =
+        path.strip_prefix("/v1/streams/").filter(|_| route.starts_with("/v1/streams/{name}/") && route != RULES)?;
     let name = name.split('/').next()?;
     let listed = service.control.board.stream(name)?;
     let house = Household::of(service);
@@ -195,14 +197,7 @@ impl<'a> Household<'a> {
     /// Whether it is to be shown; judged by what is shown.
     fn fits(&self, filter: &Filter, seen: &Seen) -> bool {
         let mut listed = seen.listed.clone().unwrap_or_else(|| Listed {
-            attachment: Attachment {
-                url: String::new(),
-                credentials: None,
-                profile: None,
-                tags: tags(seen).clone(),
-                weight: 1.0,
-                source: Default::default(),
-            },
+            attachment: seen.attachment(),
             origin: Origin::Config,
             revision: 0,
             profile: String::new(),
@@ -267,6 +262,24 @@ impl<'a> Household<'a> {
             "figures": figures,
             "report_age_ms": report.map(|report: &Report| self.now_ms.saturating_sub(report.at_ms).max(0)),
         })
+    }
+}
+
+impl Seen {
+    /// What is attached; of a stream that only the feed knows, as much of it as that knows.
+    pub(super) fn attachment(&self) -> Attachment {
+        match &self.listed {
+            Some(listed) => listed.attachment.clone(),
+            None => Attachment {
+                url: String::new(),
+                credentials: None,
+                profile: None,
+                tags: tags(self).clone(),
+                weight: 1.0,
+                source: Default::default(),
+                rules: BTreeMap::new(),
+            },
+        }
     }
 }
 

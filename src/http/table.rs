@@ -15,6 +15,8 @@ use crate::{control::selectors::STATES, feed::Kind};
 pub(super) const STREAMS: &str = "/v1/streams";
 /// Path of one stream.
 pub(super) const STREAM: &str = "/v1/streams/{name}";
+/// Path of its rules.
+pub(super) const RULES: &str = "/v1/streams/{name}/rules";
 /// Media type of most answers.
 pub(super) const JSON: &str = "application/json";
 const KINDS: [&str; 5] = {
@@ -168,15 +170,21 @@ const ROUTES: &[Route] = &[
     },
     Route {
         description: "Only those that are named: a value sets one, `null` takes one away. Profiles whose selectors look at \
-                      tags are bound anew at once.",
+                      tags are bound anew at once. Other rules do not disturb the stream; what is open of a rule that is taken \
+                      away is closed.",
         parameters: &CONDITIONS,
-        body: Some("Tags"),
+        body: Some("Patch"),
         ..Route::write(
             Verb::Patch,
             STREAM,
-            "Change a stream's tags",
+            "Change a stream's tags and rules",
             &[good(&[(JSON, "Stream")]), BAD_BODY, UNKNOWN, NOT_YOURS, CHANGED, UNFIT, NOT_NOW],
         )
+    },
+    Route {
+        description: "Those of the configuration that are for it, and its own; any worker knows them. Its own are changed with \
+                      `PATCH` of the stream.",
+        ..Route::get(RULES, "A stream's rules, with their zones and lines", &[good(&[(JSON, "Rules")]), BAD, UNKNOWN])
     },
     Route {
         description: "What it has in hand is still analysed and published.",

@@ -132,6 +132,10 @@ pub struct Analysis {
     pace: Mutex<Pace>,
     clock: Arc<dyn Clock>,
     is_detached: AtomicBool,
+    /// Not yet taken.
+    wanted_rules: Mutex<Option<Vec<Arc<Rule>>>>,
+    /// Held while they are: the newest are taken last.
+    exchanging: Mutex<()>,
     /// What the results have added up to.
     pub findings: Arc<Findings>,
 }
@@ -150,7 +154,10 @@ impl Analysis {
             (Some(earlier), _) => earlier.alerts.clone(),
             // Nobody else can have had a stream without a lease.
             (None, Some(store)) if options.info.epoch.is_none() => {
-                store.open_alerts(options.info.name.as_str()).iter().filter_map(evidence::carried).collect()
+                let cooling = options.rules.iter().filter(|rule| rule.settings().cooldown_secs > 0.0);
+                let cooling: Vec<String> = cooling.map(|rule| rule.name().to_owned()).collect();
+                let records = store.left_behind(options.info.name.as_str(), cooling);
+                records.iter().filter_map(evidence::carried).collect()
             }
             _ => Vec::new(),
         };
@@ -173,7 +180,11 @@ impl Analysis {
             });
             Outlet::live(options.fanout, watch)
         };
-        let outlet = outlet.ruled(rules, options.evidence, options.desk);
+        // A recording has the rules that it begins with.
+        let outlet = match options.recorded && rules.is_empty() {
+            true => outlet,
+            false => outlet.ruled(rules, options.evidence, options.desk),
+        };
         let lane = match options.sight {
             None => None,
             Some(sight) => {
@@ -236,6 +247,8 @@ impl Analysis {
             pace: Mutex::default(),
             clock: options.clock,
             is_detached: AtomicBool::new(false),
+            wanted_rules: Mutex::default(),
+            exchanging: Mutex::default(),
             findings,
         }))
     }
@@ -287,6 +300,27 @@ impl Analysis {
     pub fn open_alerts(&self) -> Vec<Carried> {
         let outlet = self.outlet.lock().clone();
         outlet.open_alerts()
+    }
+
+    /// Frames that its rules have not looked at, because later ones had come before.
+    pub fn n_late(&self) -> u64 {
+        self.outlet.lock().n_late()
+    }
+
+    /// It is to have these rules from now on: [`Self::take_rules`] sees to it. Never waits.
+    pub fn wish_rules(&self, rules: Vec<Arc<Rule>>) {
+        *self.wanted_rules.lock() = Some(rules);
+    }
+
+    /// Exchanges the rules for those that were wished last, if any are. May wait for a sink.
+    pub fn take_rules(&self) {
+        let _one_by_one = self.exchanging.lock();
+        let wanted = self.wanted_rules.lock().take();
+        if let Some(rules) = wanted {
+            tracing::info!(stream = self.info.name.as_str(), n_rules = rules.len(), "its rules have changed");
+            let outlet = self.outlet.lock().clone();
+            outlet.exchange(&rules);
+        }
     }
 
     /// The run before this one has come to here; if this one plays already, the other one was there when it began.

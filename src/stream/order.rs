@@ -1,14 +1,20 @@
 //! Puts what is seen and what is heard of a recording into one order, whichever of the two is worked off first, so that
 //! two replays are the same bytes. Live events are not held back. Called on the models' threads.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use base::{
     event::{Body, Event},
     media::Frame,
     time::Pts,
 };
-use inference::rules::{Carried, Rules};
+use inference::rules::{Carried, Rule, Rules};
 use parking_lot::Mutex;
 
 use super::holdup::Watch;
@@ -54,6 +60,10 @@ struct Ruling {
     rules: Mutex<Rules>,
     /// What is open now. For those who must not wait.
     open: Mutex<Vec<Carried>>,
+    /// Frames that rules have not looked at, because later ones had come before. Likewise.
+    n_late: AtomicU64,
+    /// There is a rule: pictures are kept for it.
+    has_rules: AtomicBool,
     evidence: Option<EvidenceStore>,
     /// Says which alerts are silenced.
     desk: Option<AlertDesk>,
@@ -72,21 +82,45 @@ impl Outlet {
         Self { fanout, sides: None, watch, rules: None }
     }
 
-    /// The same, with rules that look at every event.
+    /// The same, with rules that look at every event. There may be none yet: they come by [`Outlet::exchange`].
     #[must_use]
     pub fn ruled(mut self, rules: Rules, evidence: Option<EvidenceStore>, desk: Option<AlertDesk>) -> Self {
-        if !rules.is_empty() {
-            let (open, frame) = (Mutex::new(rules.carried()), Mutex::default());
-            self.rules = Some(Arc::new(Ruling { rules: Mutex::new(rules), open, evidence, desk, frame }));
-        }
+        self.rules = Some(Arc::new(Ruling {
+            open: Mutex::new(rules.carried()),
+            n_late: AtomicU64::new(0),
+            has_rules: AtomicBool::new(!rules.is_empty()),
+            rules: Mutex::new(rules),
+            evidence,
+            desk,
+            frame: Mutex::default(),
+        }));
         self
+    }
+
+    /// Other rules from now on; what is open of those that are gone is closed. May wait for a sink.
+    pub fn exchange(&self, wanted: &[Arc<Rule>]) {
+        let Some(ruling) = &self.rules else { return };
+        let mut rules = ruling.rules.lock();
+        let alerts = rules.exchange(wanted);
+        ruling.has_rules.store(!rules.is_empty(), Relaxed);
+        if rules.is_empty() {
+            ruling.frame.lock().take();
+        }
+        *ruling.open.lock() = rules.carried();
+        self.give_alerts(ruling, &rules, alerts);
     }
 
     /// The picture that the next event tells of.
     pub fn picture(&self, frame: &Frame) {
-        if let Some(ruling) = self.rules.as_ref().filter(|ruling| ruling.evidence.is_some()) {
+        let is_wanted = |ruling: &&Arc<Ruling>| ruling.evidence.is_some() && ruling.has_rules.load(Relaxed);
+        if let Some(ruling) = self.rules.as_ref().filter(is_wanted) {
             *ruling.frame.lock() = Some(frame.clone());
         }
+    }
+
+    /// Frames that the rules have not looked at, because later ones had come before. Never waits.
+    pub fn n_late(&self) -> u64 {
+        self.rules.as_ref().map_or(0, |ruling| ruling.n_late.load(Relaxed))
     }
 
     /// Alerts that are open, or over only just now. Never waits.
@@ -99,6 +133,7 @@ impl Outlet {
         // One record after the other of an alert's life: held until they are out.
         let mut rules = ruling.rules.lock();
         let alerts = rules.observe(&event);
+        ruling.n_late.store(rules.n_late(), Relaxed);
         self.give(event);
         self.give_alerts(ruling, &rules, alerts);
     }
@@ -137,7 +172,10 @@ impl Outlet {
             let frame = ruling.frame.lock().clone();
             let (snapshot, clip) = store.paths(&alert.alert, frame.is_some(), true);
             (alert.evidence.snapshot, alert.evidence.clip) = (snapshot, clip);
-            store.take(&Arc::new(event.clone()), frame.as_ref());
+            // Of what the fence holds back nobody is told: then there is nothing to keep either.
+            if self.fanout.gate().is_none_or(|gate| gate.is_open()) {
+                store.take(&Arc::new(event.clone()), frame.as_ref());
+            }
         }
         self.give(event);
     }
@@ -220,13 +258,21 @@ impl Outlet {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use base::{
-        event::Gap,
+        event::{Detections, Gap, ModelId},
         media::{GapReason, SessionId, StreamInfo, StreamName},
         queue::{WhenFull, queue},
+        time::ManualClock,
     };
 
     use super::*;
+    use crate::{
+        config,
+        control::fence::{Fence, Gate},
+        evidence::EvidenceConfig,
+    };
 
     /// However the two branches interleave, the order is the same.
     #[test]
@@ -266,6 +312,46 @@ mod tests {
             if pattern.count_ones() == 3 {
                 assert_eq!(run(pattern), ["0", "1", "100", "101", "102", "2", "3", "4"], "{pattern:b}");
             }
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_the_fence_holds_back() {
+        let text = "[rules.empty]\nconfirm = { frames = 1, of = 1 }\nwhen = { type = 'count', under = 1 }\n";
+        let book = config::parse_rules("rules", text).expect("rules");
+        let info = Arc::new(StreamInfo {
+            name: StreamName::new("a").expect("name"),
+            tags: Default::default(),
+            epoch: Some(1),
+        });
+        let empty = Body::Detections(Detections {
+            width: 1,
+            height: 1,
+            index: 0,
+            model: Arc::new(ModelId { name: "m".into(), version: "1".into() }),
+            objects: Vec::new(),
+            labels: Vec::new(),
+            answer: None,
+            classes: Arc::from([]),
+        });
+        let event = Event::new(&info, &SessionId::derived([]), 0, Pts::ZERO, None, empty);
+        for is_held in [true, false] {
+            let (dir, clock) = (tempfile::tempdir().expect("dir"), ManualClock::new());
+            let fence = Fence::new(clock.clone(), Duration::MAX);
+            fence.hold(is_held);
+            let (tx, rx) = queue("test", 64, WhenFull::Block);
+            let kept = EvidenceConfig { path: dir.path().to_owned(), ..EvidenceConfig::default() };
+            let store = EvidenceStore::open(kept, None, clock).expect("store");
+            let rules: Vec<Arc<Rule>> = book.rules().map(Arc::clone).collect();
+            let outlet = Outlet::live(Fanout::from_iter([tx]).behind(Gate::new(fence)), None)
+                .ruled(Rules::new(Arc::clone(&info), &rules, &[]), Some(store.clone()));
+            outlet.publish(Branch::Sight, event.clone());
+            assert_eq!(outlet.open_alerts().len(), 1, "the rule has fired");
+            drop(outlet);
+            store.close();
+            let n_told = std::iter::from_fn(|| rx.recv()).filter(|event| matches!(event.body, Body::Alert(_))).count();
+            let n_kept = std::fs::read_dir(dir.path()).expect("folder").count();
+            assert_eq!((n_told, n_kept), (usize::from(!is_held), usize::from(!is_held)));
         }
     }
 }

@@ -19,6 +19,7 @@ use base::{
     time::{Clock, Pts},
     trace::Tracer,
 };
+use inference::rules::Rule;
 use ingest::{Mode, StartAt, Stream, StreamOptions};
 use parking_lot::{Condvar, Mutex};
 use sinks::delivery::Progress;
@@ -57,6 +58,8 @@ pub(super) struct Resident {
     pub(super) phase: Phase,
     /// Of a source that can be resumed: up to where it has arrived, as far as is known.
     pub(super) position: Option<Pts>,
+    /// Rules that came while its models were being loaded.
+    rules: Option<Vec<Arc<Rule>>>,
 }
 
 pub(super) enum Phase {
@@ -148,6 +151,21 @@ impl Residents {
         }
     }
 
+    /// A stream that goes on gets other rules. Nobody waits for a sink here.
+    pub(super) fn exchange_rules(self: &Arc<Self>, name: &StreamName, rules: Vec<Arc<Rule>>) {
+        let mut streams = self.streams.lock();
+        match streams.get_mut(name) {
+            Some(Resident { phase: Phase::Running(attached), .. }) => {
+                let analysis = Arc::clone(&attached.analysis);
+                drop(streams);
+                analysis.wish_rules(rules);
+                self.help(format!("rules-{name}"), move |_| analysis.take_rules());
+            }
+            Some(resident) => resident.rules = Some(rules),
+            None => {}
+        }
+    }
+
     /// Attaches a stream, loading its models if need be.
     pub(super) fn attach(self: &Arc<Self>, stream: CheckedStream, running: &Running) -> anyhow::Result<()> {
         let name = stream.name.clone();
@@ -162,7 +180,7 @@ impl Residents {
         let mut streams = self.streams.lock();
         anyhow::ensure!(!streams.contains_key(name), "stream `{name}` is there already, or not yet gone");
         let position = earlier.as_ref().and_then(|earlier| earlier.position);
-        let resident = Resident { epoch, earlier, phase: Phase::Loading, position };
+        let resident = Resident { epoch, earlier, phase: Phase::Loading, position, rules: None };
         streams.insert(name.clone(), resident);
         Ok(())
     }
@@ -241,7 +259,7 @@ impl Residents {
     }
 
     /// It runs, or its name is free again.
-    fn opened(&self, name: &StreamName, opened: anyhow::Result<Attached>) -> anyhow::Result<()> {
+    fn opened(self: &Arc<Self>, name: &StreamName, opened: anyhow::Result<Attached>) -> anyhow::Result<()> {
         match opened {
             Ok(attached) => self.moved_in(name, attached),
             Err(error) => {
@@ -253,10 +271,15 @@ impl Residents {
     }
 
     /// It runs; or it was told to stop meanwhile, and goes at once.
-    fn moved_in(&self, name: &StreamName, attached: Attached) {
+    fn moved_in(self: &Arc<Self>, name: &StreamName, attached: Attached) {
         let mut streams = self.streams.lock();
         match streams.get_mut(name) {
             Some(resident) if matches!(resident.phase, Phase::Loading) => {
+                if let Some(rules) = resident.rules.take() {
+                    let analysis = Arc::clone(&attached.analysis);
+                    analysis.wish_rules(rules);
+                    self.help(format!("rules-{name}"), move |_| analysis.take_rules());
+                }
                 // It may have gone on while the models were loaded.
                 if let Some(earlier) = resident.earlier.take() {
                     attached.analysis.begin_after(earlier);

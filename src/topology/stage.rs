@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base::media::StreamName;
+use inference::rules::Rule;
 
 use super::residents::Residents;
 use crate::control::stage::{Earlier, Stage, Start, StreamReading};
@@ -25,6 +26,10 @@ impl Stage for HouseStage {
 
     fn earlier(&mut self, name: &StreamName, earlier: Earlier) {
         self.0.earlier(name, earlier);
+    }
+
+    fn rules(&mut self, name: &StreamName, rules: Vec<Arc<Rule>>) {
+        self.0.exchange_rules(name, rules);
     }
 
     fn readings(&mut self) -> Vec<StreamReading> {

@@ -38,6 +38,7 @@ pub(crate) fn control(prober: Option<Arc<dyn Prober>>) -> Control {
         board,
         validate: Arc::new(validate),
         profiles: Arc::new(move || profiles.clone()),
+        rules: Arc::new(|_, _| Vec::new()),
         prober,
     }
 }
@@ -101,16 +102,11 @@ fn keep(board: &Board, requests: &Receiver<Request>) {
                 Err(Refused::Unavailable("the store cannot be reached: broker down".into()))
             }
             Wish::Put { name, attachment } => put(board, &name, *attachment, origin),
-            Wish::Tags { name, tags } => match board.stream(&name) {
+            Wish::Patch { name, patch } => match board.stream(&name) {
                 None => Err(Refused::Missing(format!("stream `{name}` is not attached"))),
                 Some(listed) => {
                     let mut attachment = listed.attachment;
-                    for (tag, value) in tags {
-                        match value {
-                            Some(value) => attachment.tags.insert(tag, value),
-                            None => attachment.tags.remove(&tag),
-                        };
-                    }
+                    patch.apply(&mut attachment);
                     put(board, &name, attachment, origin)
                 }
             },

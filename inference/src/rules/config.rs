@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base::event::Severity;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::schedule::Schedule;
 
@@ -12,7 +12,7 @@ use super::schedule::Schedule;
 pub type Points = Vec<[f32; 2]>;
 
 /// What a rule looks and listens for.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Condition {
     /// An object is inside a zone, for so long.
@@ -46,16 +46,16 @@ pub enum Condition {
     /// There are more objects than `over`, or less than `under`, for so long.
     Count {
         /// Where; everywhere without it.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         zone: Option<Points>,
         /// Which objects.
         #[serde(default)]
         objects: Objects,
         /// More than this many.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         over: Option<u32>,
         /// Less than this many.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         under: Option<u32>,
         /// Seconds. Default: 0.
         #[serde(default)]
@@ -64,7 +64,7 @@ pub enum Condition {
     /// An object is there that was not there before.
     Appeared {
         /// Where; everywhere without it.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         zone: Option<Points>,
         /// Which objects.
         #[serde(default)]
@@ -73,7 +73,7 @@ pub enum Condition {
     /// Objects were there, and there have been none of them for so long.
     Disappeared {
         /// Where; everywhere without it.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         zone: Option<Points>,
         /// Which objects.
         #[serde(default)]
@@ -85,7 +85,7 @@ pub enum Condition {
     /// An object does not move, for so long.
     Stopped {
         /// Where; everywhere without it.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         zone: Option<Points>,
         /// Which objects.
         #[serde(default)]
@@ -147,8 +147,48 @@ pub enum Condition {
     },
 }
 
+impl Condition {
+    /// The single conditions that it consists of.
+    pub fn parts(&self) -> &[Self] {
+        match self {
+            Self::All { of, .. } => of,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// The keys of its [`Self::parts`], under the rule's table.
+    pub fn keys(&self) -> Vec<String> {
+        match self {
+            Self::All { of, .. } => (0..of.len()).map(|number| format!("when.of.{number}")).collect(),
+            _ => vec!["when".to_owned()],
+        }
+    }
+
+    /// Which objects a single condition is about; none where it is about no objects.
+    pub const fn objects(&self) -> Option<&Objects> {
+        match self {
+            Self::InZone { objects, .. }
+            | Self::Crosses { objects, .. }
+            | Self::Count { objects, .. }
+            | Self::Appeared { objects, .. }
+            | Self::Disappeared { objects, .. }
+            | Self::Stopped { objects, .. } => Some(objects),
+            Self::Said { .. }
+            | Self::Speech { .. }
+            | Self::Health { .. }
+            | Self::Expression { .. }
+            | Self::All { .. } => None,
+        }
+    }
+
+    /// A single condition that needs somebody who listens.
+    pub const fn listens(&self) -> bool {
+        matches!(self, Self::Said { .. } | Self::Speech { .. })
+    }
+}
+
 /// Which objects a condition is about.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Objects {
     /// Classes, in the model's own words; empty for all. Default: empty.
@@ -160,7 +200,7 @@ pub struct Objects {
 }
 
 /// The point of a box that stands for the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Anchor {
     /// Middle of the lower edge: where somebody stands.
@@ -171,7 +211,7 @@ pub enum Anchor {
 }
 
 /// Which way a line is crossed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Either.
@@ -184,7 +224,7 @@ pub enum Direction {
 }
 
 /// How closely words must be what a rule says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Matching {
     /// Word for word.
@@ -195,7 +235,7 @@ pub enum Matching {
 }
 
 /// What a negation before a phrase means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Negated {
     /// Nothing: the phrase was said.
@@ -208,7 +248,7 @@ pub enum Negated {
 }
 
 /// What can be wrong with a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trouble {
     /// A stretch was not analysed.
@@ -228,7 +268,7 @@ impl Trouble {
 }
 
 /// Of how many of the last frames something must be true before it is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
     /// So many frames, 1 or more.
@@ -244,7 +284,7 @@ impl Default for Confirm {
 }
 
 /// What has an alert of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
     /// Every object.

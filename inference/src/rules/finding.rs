@@ -72,6 +72,8 @@ pub struct NearMiss {
     pub words: Vec<Word>,
     /// When it was over.
     pub when: base::event::AlertTime,
+    /// When its objects were where they are here, which may be a little before.
+    pub seen: base::event::AlertTime,
 }
 
 /// A near miss before it is known which rule's it is, and when.
@@ -79,11 +81,13 @@ pub(super) struct Nearly {
     pub(super) why: String,
     pub(super) objects: Vec<TrackedObject>,
     pub(super) words: Vec<Word>,
+    /// Its objects were seen here; none: just now.
+    pub(super) seen_at: Option<At>,
 }
 
 impl Nearly {
     pub(super) fn new(why: String, object: Option<&TrackedObject>) -> Self {
-        Self { why, objects: object.cloned().into_iter().collect(), words: Vec::new() }
+        Self { why, objects: object.cloned().into_iter().collect(), words: Vec::new(), seen_at: None }
     }
 }
 
@@ -97,7 +101,7 @@ struct Window {
     hits: VecDeque<bool>,
     since: At,
     is_confirmed: bool,
-    last: Option<TrackedObject>,
+    last: Option<(TrackedObject, At)>,
 }
 
 impl Confirmer {
@@ -106,8 +110,14 @@ impl Confirmer {
         self.pending.retain(|key, _| *key == Key::Stream);
     }
 
-    /// `findings` are all of one frame.
-    pub(super) fn sift(&mut self, confirm: Confirm, findings: Vec<Finding>, near: &mut Vec<Nearly>) -> Vec<Finding> {
+    /// `findings` are all of one frame, at this time.
+    pub(super) fn sift(
+        &mut self,
+        at: At,
+        confirm: Confirm,
+        findings: Vec<Finding>,
+        near: &mut Vec<Nearly>,
+    ) -> Vec<Finding> {
         let mut sure = Vec::new();
         for window in self.pending.values_mut() {
             window.hits.push_back(false);
@@ -127,7 +137,7 @@ impl Confirmer {
                 *hit = true;
             }
             window.since = window.since.min(finding.since);
-            window.last = finding.objects.first().cloned();
+            window.last = finding.objects.first().map(|object| (object.clone(), at));
             let n_hits = window.hits.iter().rev().take(confirm.of as usize).filter(|hit| **hit).count();
             window.is_confirmed |= n_hits >= confirm.frames as usize;
             if window.is_confirmed {
@@ -152,7 +162,8 @@ impl Confirmer {
                     confirm.of,
                     confirm.frames
                 );
-                near.push(Nearly::new(why, window.last.as_ref()));
+                let (object, seen_at) = window.last.as_ref().map(|(object, at)| (object, *at)).unzip();
+                near.push(Nearly { seen_at, ..Nearly::new(why, object) });
                 return false;
             }
             !is_over

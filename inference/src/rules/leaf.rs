@@ -356,7 +356,7 @@ impl Leaf {
         let Kind::Said { phrases } = &self.kind else { return Vec::new() };
         let mut nearly = Vec::new();
         let heard = phrases.hear(memory, &mut nearly);
-        near.extend(nearly.into_iter().map(|NearlyHeard { words, why }| Nearly { why, objects: Vec::new(), words }));
+        near.extend(nearly.into_iter().map(|NearlyHeard { words, why }| Nearly { words, ..Nearly::new(why, None) }));
         let finding = |heard: super::phrase::Heard| {
             let spoken = span(&heard.words);
             let mut finding = Finding::moment(Key::Stream, at - spoken);
@@ -437,7 +437,7 @@ fn left(stay: Option<Stay>, at: At, for_ms: At, near: &mut Vec<Nearly>) {
     if let Some(stay) = stay.filter(|stay| (1..for_ms).contains(&(at - stay.since))) {
         let (stayed, needed) = (seconds(at - stay.since), seconds(for_ms));
         let why = format!("in the zone for {stayed:.1} s; {needed:.1} s are needed (`for_secs`)");
-        near.push(Nearly::new(why, Some(&stay.object)));
+        near.push(Nearly { seen_at: Some(stay.seen_at), ..Nearly::new(why, Some(&stay.object)) });
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base::{
-    event::{Alert, AlertState, AlertTime, Body, Event, Evidence, Shape, TrackedObject, Word},
+    event::{Alert, AlertState, AlertTime, Body, Event, Evidence, Severity, Shape, TrackedObject, Word},
     media::{SessionId, StreamInfo},
     time::Timestamp,
 };
@@ -44,6 +44,31 @@ pub struct Carried {
     pub class: Option<String>,
     /// Its line.
     pub summary: String,
+    /// How much it matters: for whoever closes it and has its rule no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+}
+
+/// Until when something may not open again.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    /// On the engine's clock.
+    At(At),
+    /// So long after this time of the wall.
+    After(Timestamp, At),
+}
+
+impl Until {
+    /// On the engine's clock; none while its wall clock is not known.
+    fn at(self, now: At, timeline: &Timeline) -> Option<At> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::After(end, cooldown) => {
+                let since_ms = timeline.time(now).at?.duration_since(end).as_millis();
+                Some(now - At::try_from(since_ms).ok()? + cooldown)
+            }
+        }
+    }
 }
 
 /// An alert that goes on.
@@ -68,13 +93,15 @@ struct Open {
 /// The alerts of one rule on one stream.
 #[derive(Default)]
 pub(super) struct Book {
+    /// Every object has an alert of its own.
+    is_by_object: bool,
     open: BTreeMap<Key, Open>,
     /// Of objects whose ids are gone; until then they may be seen again.
     orphans: Vec<(Open, At)>,
-    /// What was closed does not open before.
-    cooling: BTreeMap<Key, At>,
-    /// The same of what is not known by key any more.
-    cooling_all: Vec<(Timestamp, At)>,
+    /// What was closed does not open before; with the class of its object.
+    cooling: BTreeMap<Key, (At, Option<String>)>,
+    /// The same of what is not known by key any more. Of an object, the next one of its class is taken for it.
+    cooling_unknown: Vec<(Option<String>, Until)>,
     /// What was closed and still cools, for whoever takes the stream over.
     closed: Vec<Carried>,
     n_opened: u64,
@@ -88,16 +115,30 @@ pub(super) struct Desk<'a> {
 }
 
 impl Book {
+    /// `n_opened`: so many alerts of this rule were opened in this session already, and their ids are taken.
+    pub(super) fn new(is_by_object: bool, n_opened: u64) -> Self {
+        Self { is_by_object, n_opened, ..Self::default() }
+    }
+
+    /// How many were opened.
+    pub(super) const fn n_opened(&self) -> u64 {
+        self.n_opened
+    }
+
     pub(super) fn carry(&mut self, rule: &Rule, carried: &Carried) {
-        let cooldown = rule.cooldown();
         if let Some(until_ms) = carried.until_ms {
-            self.cooling_all.extend(timestamp(until_ms).map(|until| (until, cooldown)));
+            if rule.cooldown() > 0
+                && let Some(until) = timestamp(until_ms)
+            {
+                self.cools_unknown(carried.class.clone(), Until::After(until, rule.cooldown()));
+                // Whoever has the stream next is to know it as well.
+                self.closed.push(carried.clone());
+            }
             return;
         }
         let open = Open {
             alert: carried.alert.clone(),
-            // Whoever had it before may have told more than it reported: no id is given twice.
-            revision: (carried.revision / JUMP + 1) * JUMP - 1,
+            revision: next_run(carried.revision) - 1,
             since: AlertTime { pts: None, at: carried.since_ms.and_then(timestamp) },
             session: None,
             last: 0,
@@ -128,7 +169,31 @@ impl Book {
             *deadline = until;
             orphan.last = orphan.last.max(at.min(until));
         }
-        self.cooling.retain(|key, _| *key == Key::Stream);
+        for (_, (until, class)) in self.cooling.extract_if(.., |key, _| *key != Key::Stream).collect::<Vec<_>>() {
+            self.cools_unknown(class, Until::At(until));
+        }
+    }
+
+    fn cools_unknown(&mut self, class: Option<String>, until: Until) {
+        if self.cooling_unknown.len() < MOST_CARRIED {
+            self.cooling_unknown.push((class, until));
+        }
+    }
+
+    /// An object that was not seen before may be one whose alert is over only just now, and whose id is gone.
+    pub(super) fn recognize(&mut self, finding: &Finding, at: At, timeline: &Timeline) {
+        let is_known = self.open.contains_key(&finding.key) || self.cooling.contains_key(&finding.key);
+        if !self.is_by_object || is_known || self.orphans.iter().any(|(open, _)| open.is_gone_on_with_by(finding)) {
+            return;
+        }
+        self.cooling_unknown.retain(|(_, until)| until.at(at, timeline).is_none_or(|until| until > at));
+        let class = finding.detail.class.as_deref();
+        let is_it = |(of, until): &(Option<String>, Until)| of.as_deref() == class && until.at(at, timeline).is_some();
+        if let Some(place) = self.cooling_unknown.iter().position(is_it) {
+            let (class, until) = self.cooling_unknown.remove(place);
+            let until = until.at(at, timeline).unwrap_or(at);
+            self.cooling.insert(finding.key, (until, class));
+        }
     }
 
     /// What somebody is to know who takes the stream over now.
@@ -149,12 +214,10 @@ impl Book {
 
     /// Until when, on the engine's clock, the same thing may not open again.
     pub(super) fn cools_until(&self, key: Key, at: At, timeline: &Timeline) -> Option<At> {
-        let by_key = self.cooling.get(&key).copied();
-        let by_wall = self.cooling_all.iter().filter_map(|(until, cooldown)| {
-            let since_ms = timeline.time(at).at?.duration_since(*until).as_millis();
-            Some(at - At::try_from(since_ms).ok()? + cooldown)
-        });
-        by_key.into_iter().chain(by_wall).max().filter(|until| *until > at)
+        let by_key = self.cooling.get(&key).map(|(until, _)| *until);
+        let of_stream = self.cooling_unknown.iter().filter(|_| !self.is_by_object);
+        let of_stream = of_stream.filter_map(|(_, until)| until.at(at, timeline));
+        by_key.into_iter().chain(of_stream).max().filter(|until| *until > at)
     }
 
     /// What happens at moments, and what is heard, may come too late for the alert that is open: that one is over then.
@@ -217,8 +280,7 @@ impl Book {
 
     /// An alert from before that this finding goes on with.
     fn adopt(&mut self, finding: &Finding) -> Option<Open> {
-        let class = finding.detail.class.as_deref();
-        let fits = |(open, _): &(Open, At)| !open.is_moment && finding.lasts && open.class.as_deref() == class;
+        let fits = |(open, _): &(Open, At)| open.is_gone_on_with_by(finding);
         let (mut open, _) = self.orphans.remove(self.orphans.iter().position(fits)?);
         open.tracks.clear();
         open.objects.clear();
@@ -240,33 +302,46 @@ impl Book {
                 true => format!("it did not happen again for {secs} s"),
                 false => format!("not {word} for {secs} s"),
             };
-            self.close(rule, key, open, last, last + after, &because, desk);
+            self.close(rule, Some(key), open, last, last + after, &because, desk);
         }
         let late: Vec<usize> = (0..self.orphans.len()).filter(|n| now > self.orphans[*n].1).rev().collect();
         for number in late {
             let (open, until) = self.orphans.remove(number);
             let last = open.last;
-            self.close(rule, Key::Stream, open, last, until, "not seen again after the stream was interrupted", desk);
+            self.close(rule, None, open, last, until, "not seen again after the stream was interrupted", desk);
         }
-        self.cooling.retain(|_, until| *until > now);
+        self.cooling.retain(|_, (until, _)| *until > now);
     }
 
     /// Nothing more comes.
     pub(super) fn close_all(&mut self, rule: &Rule, now: At, because: &str, desk: &mut Desk<'_>) {
         for (key, open) in std::mem::take(&mut self.open) {
             let last = open.last;
-            self.close(rule, key, open, last, now, because, desk);
+            self.close(rule, Some(key), open, last, now, because, desk);
         }
         for (open, _) in std::mem::take(&mut self.orphans) {
             let last = open.last;
-            self.close(rule, Key::Stream, open, last, now, because, desk);
+            self.close(rule, None, open, last, now, because, desk);
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one alert's end, told whole")]
-    fn close(&mut self, rule: &Rule, key: Key, mut open: Open, until: At, at: At, because: &str, desk: &mut Desk<'_>) {
+    fn close(
+        &mut self,
+        rule: &Rule,
+        key: Option<Key>,
+        mut open: Open,
+        until: At,
+        at: At,
+        because: &str,
+        desk: &mut Desk<'_>,
+    ) {
         if rule.cooldown() > 0 {
-            self.cooling.insert(key, until + rule.cooldown());
+            let (cools_until, class) = (until + rule.cooldown(), open.class.clone());
+            match key.or((!self.is_by_object).then_some(Key::Stream)) {
+                Some(key) => drop(self.cooling.insert(key, (cools_until, class))),
+                None => self.cools_unknown(class, Until::At(cools_until)),
+            }
             self.closed.push(open.carried(rule, desk.timeline.time(until).at));
             let n_old = self.closed.len().saturating_sub(MOST_CARRIED);
             self.closed.drain(..n_old);
@@ -277,7 +352,48 @@ impl Book {
     }
 }
 
+/// The end of an alert that was open when the stream was taken over, and whose rule nobody has any more.
+pub(super) fn bury(carried: &Carried, at: At, because: &str, desk: &mut Desk<'_>) {
+    let rule: Arc<str> = carried.rule.as_str().into();
+    let severity = carried.severity.as_deref();
+    let severity = Severity::ALL.into_iter().find(|known| Some(known.as_str()) == severity);
+    let revision = next_run(carried.revision);
+    let since = AlertTime { pts: None, at: carried.since_ms.and_then(timestamp) };
+    let until = desk.timeline.time(at);
+    let alert = Alert {
+        alert: carried.alert.clone(),
+        revision,
+        state: AlertState::Closed,
+        rule,
+        severity: severity.unwrap_or(Severity::Warning),
+        summary: carried.summary.clone(),
+        since,
+        until: Some(AlertTime { at: until.at.max(since.at), ..until }),
+        closed_because: Some(because.to_owned()),
+        evidence: Evidence::default(),
+    };
+    let (pts, captured) = desk.timeline.stamp(at);
+    desk.out.push(Event {
+        id: format!("{}-{revision}", carried.alert),
+        stream: Arc::clone(desk.stream),
+        session: desk.timeline.session().clone(),
+        pts,
+        captured,
+        body: Body::Alert(Box::new(alert)),
+    });
+}
+
+/// Whoever had it before may have told more than it reported: no id is given twice.
+const fn next_run(revision: u32) -> u32 {
+    (revision / JUMP + 1) * JUMP
+}
+
 impl Open {
+    /// It was open when ids of objects began anew, and this may be the same.
+    fn is_gone_on_with_by(&self, finding: &Finding) -> bool {
+        !self.is_moment && finding.lasts && self.class.as_deref() == finding.detail.class.as_deref()
+    }
+
     fn carried(&self, rule: &Rule, until: Option<Timestamp>) -> Carried {
         Carried {
             alert: self.alert.clone(),
@@ -287,6 +403,7 @@ impl Open {
             until_ms: until.map(Timestamp::as_millisecond),
             class: self.class.clone(),
             summary: self.summary.clone(),
+            severity: Some(rule.settings.severity.as_str().to_owned()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A state machine over one stream's events, without threads, I/O or clock: time is the stream's own. So the same events
 //! give the same alerts, live or years later. Every frame, word and state of the stream goes through [`Rules::observe`];
-//! what comes back are events of their own.
+//! what comes back are events of their own. Rules may be exchanged while the stream goes on ([`Rules::exchange`]).
 //!
 //! | part | knows |
 //! |---|---|
@@ -10,11 +10,15 @@
 //! | `leaf` | single conditions: what each finds in a frame, in a word |
 //! | `finding` | what a condition finds, and how often before it is believed |
 //! | `life` | alerts: opened, updated, closed; cooldown; what was open before a restart |
+//! | `exchange` | other rules while the stream goes on |
 //! | `tracks` | who is who, when a track is lost and found |
 //! | `timeline` | the clock that goes on over sessions |
 //! | `phrase`, `geometry`, `schedule`, `expression` | words, polygons, hours, CEL |
 
+#[cfg(test)]
+mod changes;
 pub mod config;
+mod exchange;
 mod expression;
 mod finding;
 mod geometry;
@@ -32,7 +36,7 @@ mod timeline;
 mod tracks;
 mod watch;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use base::{
     event::{Body, Event, Shape, StreamState},
@@ -86,14 +90,9 @@ impl Rule {
         let hours = settings.schedule.as_ref().map(Hours::read).transpose().map_err(&mut keep).ok().flatten();
         let only_if = settings.only_if.as_deref().map(|text| Expression::compile("only_if", text));
         let only_if = only_if.transpose().map_err(&mut keep).ok().flatten();
-        let conditions: Vec<&Condition> = match &settings.when {
-            Condition::All { of, .. } => of.iter().collect(),
-            one => vec![one],
-        };
         let (mut looks, mut listens) = (false, false);
-        for (number, condition) in conditions.iter().enumerate() {
-            let key = if conditions.len() == 1 { "when".to_owned() } else { format!("when.of.{number}") };
-            match Leaf::new(&key, condition) {
+        for (key, condition) in settings.when.keys().iter().zip(settings.when.parts()) {
+            match Leaf::new(key, condition) {
                 Ok(leaf) => {
                     looks |= leaf.looks();
                     listens |= leaf.listens();
@@ -105,7 +104,7 @@ impl Rule {
             return Err(wrong);
         }
         let name: Arc<str> = name.into();
-        let shapes = life::shapes(conditions.iter().filter_map(|condition| shape_of(condition)), &name);
+        let shapes = life::shapes(settings.when.parts().iter().filter_map(shape_of), &name);
         let what = match &settings.when {
             Condition::InZone { .. } => "in the zone",
             Condition::Appeared { .. } => "appeared",
@@ -127,6 +126,17 @@ impl Rule {
     /// What it says.
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The zones and lines that it speaks of, for those who draw.
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// Both find the same: what is open of one goes on with the other.
+    fn finds_the_same(&self, other: &Self) -> bool {
+        let (one, two) = (&self.settings, &other.settings);
+        (&one.when, one.confirm, one.per) == (&two.when, two.confirm, two.per)
     }
 
     /// It finds moments, not what lasts.
@@ -187,6 +197,10 @@ fn shape_of(condition: &Condition) -> Option<(Vec<[f32; 2]>, bool)> {
 pub struct Rules {
     stream: Arc<StreamInfo>,
     watches: Vec<Watch>,
+    /// Open when the stream was taken over, and their rules are gone: closed once there is a session to say so in.
+    forsaken: Vec<Carried>,
+    /// How many alerts of rules that are gone were opened in this session: their ids are taken.
+    opened: BTreeMap<Arc<str>, u64>,
     timeline: Timeline,
     people: Identities,
     words: Memory,
@@ -202,10 +216,14 @@ pub struct Rules {
 impl Rules {
     /// The rules of a stream; `carried` is what an earlier run of it left.
     pub fn new(stream: Arc<StreamInfo>, rules: &[Arc<Rule>], carried: &[Carried]) -> Self {
-        let watches = rules.iter().map(|rule| Watch::new(rule, carried)).collect();
+        let watches = rules.iter().map(|rule| Watch::new(rule, carried, 0)).collect();
+        let is_forsaken =
+            |carried: &&Carried| carried.until_ms.is_none() && !rules.iter().any(|rule| carried.rule == *rule.name);
         Self {
             stream,
             watches,
+            forsaken: carried.iter().filter(is_forsaken).cloned().collect(),
+            opened: BTreeMap::new(),
             timeline: Timeline::new(),
             people: Identities::default(),
             words: Memory::default(),
@@ -234,12 +252,12 @@ impl Rules {
 
     /// Whether there is anything to do at all.
     pub fn is_empty(&self) -> bool {
-        self.watches.is_empty()
+        self.watches.is_empty() && self.forsaken.is_empty()
     }
 
     /// Takes in one event of the stream; gives the alerts that come of it, as events to be published after it.
     pub fn observe(&mut self, event: &Event) -> Vec<Event> {
-        if self.watches.is_empty() {
+        if self.is_empty() {
             return Vec::new();
         }
         let mut out = Vec::new();
@@ -299,17 +317,14 @@ impl Rules {
 
     /// What somebody is to know who takes the stream over now.
     pub fn carried(&self) -> Vec<Carried> {
-        let mut carried = Vec::new();
-        for watch in &self.watches {
-            watch.book.carried(&watch.rule, &self.timeline, &mut carried);
-        }
-        carried
+        let of_rules = self.watches.iter().flat_map(|watch| self.carried_of(watch));
+        of_rules.chain(self.forsaken.iter().cloned()).collect()
     }
 
     /// Sound was listened to up to a stream time of the session that plays, whether or not anybody spoke.
     pub fn listened_until(&mut self, pts: Pts) -> Vec<Event> {
         let mut out = Vec::new();
-        if self.watches.is_empty() || !self.timeline.is_begun() {
+        if self.is_empty() || !self.timeline.is_begun() {
             return out;
         }
         let at = self.timeline.at(pts);
@@ -337,9 +352,10 @@ impl Rules {
             watch.settle(at, &scene, &mut near, &mut desk);
             if self.explains {
                 let when = self.timeline.time(at);
-                for Nearly { why, objects, words } in near {
+                for Nearly { why, objects, words, seen_at } in near {
                     if self.near.len() < MOST_NEAR {
-                        self.near.push(NearMiss { rule: Arc::clone(&watch.rule.name), why, objects, words, when });
+                        let (rule, seen) = (Arc::clone(&watch.rule.name), seen_at.map(|at| self.timeline.time(at)));
+                        self.near.push(NearMiss { rule, why, objects, words, when, seen: seen.unwrap_or(when) });
                     }
                 }
             }
@@ -357,6 +373,7 @@ impl Rules {
     /// The stream is detached for good: nothing will close what is open any more.
     pub fn finish(&mut self, because: &str) -> Vec<Event> {
         let mut out = Vec::new();
+        self.bury(&mut out);
         let at = self.timeline.newest;
         for watch in &mut self.watches {
             let mut desk = Desk { stream: &self.stream, timeline: &self.timeline, out: &mut out };
@@ -378,6 +395,7 @@ impl Rules {
             let at = self.timeline.newest;
             self.people.restart();
             (self.seen_until, self.heard_until) = (None, None);
+            self.opened.clear();
             for watch in &mut self.watches {
                 watch.restart(at, was_begun);
             }
@@ -385,6 +403,7 @@ impl Rules {
     }
 
     fn expire(&mut self, out: &mut Vec<Event>) {
+        self.bury(out);
         let heard = self.heard_until.max(self.seen_until.map(|at| at - HEARD_LATER));
         for watch in &mut self.watches {
             let now = if watch.rule.looks || !watch.rule.listens { self.seen_until.or(heard) } else { heard };

@@ -14,6 +14,8 @@ const KEPT: usize = 64;
 const NEGATES_OVER: usize = 3;
 /// More than this between two words: they are not one phrase.
 const LONGEST_PAUSE_MS: u64 = 5000;
+/// Something else was said where more letters are off than one in so many.
+const LETTERS_A_SLIP: usize = 6;
 const NEGATIONS: [&str; 18] = [
     "no", "not", "never", "none", "without", "nobody", "dont", "doesnt", "didnt", "isnt", "arent", "wasnt", "werent",
     "wont", "cant", "cannot", "couldnt", "aint",
@@ -186,7 +188,7 @@ impl Phrases {
         if self.matching == Matching::Fuzzy && distance <= allowed {
             return Some(n_words);
         }
-        if distance <= allowed + 1 && wanted > 3 {
+        if distance <= (allowed + 1).min((wanted / LETTERS_A_SLIP).max(1)) && wanted > 3 {
             let words: Vec<Word> = memory.said.iter().rev().take(n_words).rev().map(|(_, word)| word.clone()).collect();
             let said: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
             let letters = if distance == 1 { "one letter".to_owned() } else { format!("{distance} letters") };
@@ -273,6 +275,15 @@ mod tests {
         assert_eq!((heard.len(), near), (1, Vec::new()));
         let (heard, near) = say(&phrases(&["fellow"], Matching::Exact, Negated::Ignored), "a yellow car");
         assert_eq!((heard.len(), near), (0, vec!["`yellow` is one letter off `fellow`".to_owned()]));
+        // In a long phrase, a few letters are few words.
+        let check = |phrase: &str, text: &str, matching: Matching, expected: usize| {
+            let (heard, near) = say(&phrases(&[phrase], matching, Negated::Ignored), text);
+            assert_eq!((heard.len(), near.len()), (0, expected), "{phrase} in {text}: {near:?}");
+        };
+        check("fire in the kitchen", "fire in the kitten", Matching::Exact, 1);
+        check("fire in the kitchen", "there is a fire in this chicken", Matching::Exact, 0);
+        check("call the manager", "called a manager", Matching::Exact, 0);
+        check("call the manager", "call the manger", Matching::Exact, 1);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use base::time::Timestamp;
 use jiff::{civil::Weekday, tz::TimeZone};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::config::RuleError;
 
 /// When a rule holds. A recording that carries no date has no time of day: there it always does.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// Name in the IANA time zone database, such as `Europe/Berlin`. Default: `UTC`.

@@ -8,7 +8,7 @@ use super::{
     *,
 };
 
-const YARD: &str = "[[0.5, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 1.0]]";
+pub(super) const YARD: &str = "[[0.5, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 1.0]]";
 
 /// A rule as it stands in a file, with the settings that tests do not care about.
 pub(super) fn rule(when: &str) -> Settings {

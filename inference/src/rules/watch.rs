@@ -43,20 +43,21 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(rule: &Arc<Rule>, carried: &[Carried]) -> Self {
-        let (conditions, within) = match &rule.settings.when {
-            Condition::All { of, within_secs } => (of.iter().collect(), Some(millis(*within_secs))),
-            one => (vec![one], None),
+    /// `carried` is what an earlier run of the stream left; so many of its alerts (`n_opened`) were opened in this one.
+    pub(super) fn new(rule: &Arc<Rule>, carried: &[Carried], n_opened: u64) -> Self {
+        let within = match &rule.settings.when {
+            Condition::All { within_secs, .. } => Some(millis(*within_secs)),
+            _ => None,
         };
         let part = |condition: &Condition| {
             // It was made once before, when the rule was checked.
             let leaf = Leaf::new("when", condition).ok()?;
             Some(Part { leaf, confirmer: Confirmer::default(), found: Vec::new(), lately: VecDeque::new() })
         };
-        let parts: Vec<Part> = conditions.into_iter().filter_map(part).collect();
+        let parts: Vec<Part> = rule.settings.when.parts().iter().filter_map(part).collect();
         let is_about_objects = within.is_none() && parts.iter().all(|part| part.leaf.is_about_objects());
         let per = rule.settings.per.unwrap_or(if is_about_objects { Per::Track } else { Per::Stream });
-        let mut book = Book::default();
+        let mut book = Book::new(per == Per::Track, n_opened);
         carried.iter().filter(|carried| carried.rule == *rule.name).for_each(|carried| book.carry(rule, carried));
         Self { rule: Arc::clone(rule), book, parts, within, per, refused: Vec::new() }
     }
@@ -76,7 +77,7 @@ impl Watch {
         for part in &mut self.parts {
             let found = part.leaf.look(at, event, things, near);
             if part.leaf.looks() {
-                part.found = part.confirmer.sift(self.rule.settings.confirm, found, near);
+                part.found = part.confirmer.sift(at, self.rule.settings.confirm, found, near);
             } else {
                 part.found = found;
             }
@@ -117,6 +118,7 @@ impl Watch {
         let findings = if self.per == Per::Stream { merged(findings) } else { findings };
         for finding in findings {
             self.book.outdate(&self.rule, &finding, desk);
+            self.book.recognize(&finding, at, desk.timeline);
             match self.refusal(at, &finding, scene, desk) {
                 None => self.book.found(&self.rule, at, &finding, desk),
                 Some(why) => self.refuse(at, &finding, why, near),
@@ -158,7 +160,7 @@ impl Watch {
             }
         };
         if is_new {
-            near.push(Nearly { why, objects: finding.objects.clone(), words: finding.words.clone() });
+            near.push(Nearly { why, objects: finding.objects.clone(), words: finding.words.clone(), seen_at: None });
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use base::event::{Body, Event};
+use base::event::{AlertState, Body, Event};
 
 use super::{
     Backlog, DeadLetters, Fate, Memory, Meter, NotSent, Outlet, Report, SpoolConfig, Store, Tally, WhenSpoolFull,
@@ -49,6 +49,8 @@ pub struct CourierOptions<'a> {
     pub only: Option<Vec<String>>,
     /// Alerts that somebody has silenced go nowhere either.
     pub skip_silenced: bool,
+    /// States of alerts to deliver; none for all.
+    pub states: Option<Vec<AlertState>>,
     /// The shape of the records.
     pub format: RecordFormat,
     /// Where records go that the far end will never take.
@@ -67,6 +69,7 @@ pub struct Courier<O> {
     key_by: KeyBy,
     only: Option<Vec<String>>,
     skip_silenced: bool,
+    states: Option<Vec<AlertState>>,
     format: RecordFormat,
     dead_letters: Option<DeadLetters>,
     context: BuildContext,
@@ -118,7 +121,7 @@ impl<O: Outlet> Courier<O> {
     /// # Errors
     /// When the spool cannot be opened, or another process has it.
     pub fn open(outlet: O, options: CourierOptions<'_>) -> Result<Self, SinkError> {
-        let CourierOptions { name, spool, key_by, only, skip_silenced, format, dead_letters, context } = options;
+        let CourierOptions { name, spool, key_by, only, skip_silenced, states, format, dead_letters, context } = options;
         let backlog: Box<dyn Backlog> = match spool.store {
             Store::Memory => Box::new(Memory::new(spool.max_bytes())),
             Store::Disk => Box::new(Spool::open_for(name, spool, &context)?),
@@ -143,6 +146,7 @@ impl<O: Outlet> Courier<O> {
             key_by,
             only,
             skip_silenced,
+            states,
             format,
             dead_letters,
             tally: context.progress.as_ref().map(|progress| progress.tally(true)),
@@ -395,9 +399,13 @@ impl<O: Outlet> Courier<O> {
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
-        let is_silenced = matches!(&event.body, Body::Alert(alert) if alert.silenced.is_some());
-        let is_of_kind = self.only.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| kind == event.body.kind()));
-        is_of_kind && !(is_silenced && self.skip_silenced)
+        if let Body::Alert(alert) = &event.body {
+            let is_of_state = self.states.as_ref().is_none_or(|states| states.contains(&alert.state));
+            if !is_of_state || alert.silenced.is_some() && self.skip_silenced {
+                return false;
+            }
+        }
+        self.only.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| kind == event.body.kind()))
     }
 }
 

@@ -133,16 +133,17 @@ fn bench(spool: &SpoolConfig, only: Option<Vec<String>>) -> Bench {
 
 /// Leaves out what somebody has silenced.
 fn discreet_bench() -> Bench {
-    bench_that(&memory(1 << 20, WhenSpoolFull::Block), None, None, true)
+    bench_for(&memory(1 << 20, WhenSpoolFull::Block), None, None, None, true)
 }
 
 fn bench_with(spool: &SpoolConfig, only: Option<Vec<String>>, progress: Option<Progress>) -> Bench {
-    bench_that(spool, only, progress, false)
+    bench_for(spool, only, None, progress, false)
 }
 
-fn bench_that(
+fn bench_for(
     spool: &SpoolConfig,
     only: Option<Vec<String>>,
+    states: Option<Vec<AlertState>>,
     progress: Option<Progress>,
     skip_silenced: bool,
 ) -> Bench {
@@ -154,6 +155,7 @@ fn bench_that(
         spool,
         key_by: KeyBy::Stream,
         only,
+        states,
         format: RecordFormat::default(),
         dead_letters: None,
         context,
@@ -402,6 +404,25 @@ fn only_wanted_kinds_are_kept() {
     bench.settle();
     let (report, world) = bench.finish();
     assert_eq!((report.n_published, world.lock().arrived.clone()), (1, vec![events[1].id.clone()]));
+}
+
+#[test]
+fn only_wanted_states_of_alerts_are_kept() {
+    let states = Some(vec![AlertState::Opened, AlertState::Closed]);
+    let mut bench = bench_for(&memory(1 << 20, WhenSpoolFull::Block), None, states, None, false);
+    let stream = samples::stream("front-door");
+    let alert = |number, state| Arc::new(samples::alert(&stream, number, state));
+    let events = [
+        alert(0, AlertState::Opened),
+        alert(1, AlertState::Updated),
+        Arc::new(samples::gap(&stream, 2)),
+        alert(3, AlertState::Closed),
+    ];
+    assert!(bench.courier.publish_all(&events).1.is_ok());
+    bench.settle();
+    let (_, world) = bench.finish();
+    let expected: Vec<String> = [0, 2, 3].map(|at: usize| events[at].id.clone()).into();
+    assert_eq!(world.lock().arrived.clone(), expected);
 }
 
 #[test]

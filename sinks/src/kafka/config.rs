@@ -294,8 +294,9 @@ impl Configured for KafkaConfig {
             PartitionKey::Tag(tag) => KeyBy::Tag(tag.clone()),
         };
         let (only, format) = (self.format.kinds(), self.format);
-        let (spool, skip_silenced) = (&self.spool, false);
-        let options = CourierOptions { name, spool, key_by, only, skip_silenced, format, dead_letters, context };
+        let (spool, skip_silenced, states) = (&self.spool, false, None);
+        let options =
+            CourierOptions { name, spool, key_by, only, skip_silenced, states, format, dead_letters, context };
         Ok(Box::new(Courier::open(kafka, options)?))
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use base::{
+    event::AlertState,
     queue::WhenFull,
     redact::{BadUrl, REDACTED, SourceUrl},
 };
@@ -53,6 +54,10 @@ pub struct WebhookConfig {
     /// `silenced` in the record. Whoever was sent an alert is always sent its end. Default: `skip`.
     #[serde(default)]
     pub silenced: WhenSilenced,
+    /// Of alerts, the records of these states: `opened`, `updated`, `closed`. `["opened", "closed"]` for a chat, in which an
+    /// alert that goes on would come again and again. Default: all of them.
+    #[serde(default = "all_states")]
+    pub states: Vec<State>,
     /// The shape of the records; `kit` is for consumers of AWS's Kinesis Video Streams Inference Template and has
     /// detections only. Default: `eyewitness`.
     #[serde(default)]
@@ -187,6 +192,35 @@ impl Kind {
     }
 }
 
+/// The state of an alert, as in its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It was found.
+    Opened,
+    /// It goes on.
+    Updated,
+    /// It is over.
+    Closed,
+}
+
+impl State {
+    const ALL: [Self; 3] = [Self::Opened, Self::Updated, Self::Closed];
+
+    const fn is(self, state: AlertState) -> bool {
+        matches!(
+            (self, state),
+            (Self::Opened, AlertState::Opened)
+                | (Self::Updated, AlertState::Updated)
+                | (Self::Closed, AlertState::Closed)
+        )
+    }
+}
+
+fn all_states() -> Vec<State> {
+    State::ALL.to_vec()
+}
+
 fn default_types() -> Vec<Kind> {
     vec![Kind::Alert, Kind::Status, Kind::Gap]
 }
@@ -228,6 +262,7 @@ impl fmt::Debug for WebhookConfig {
             .field("url", &url)
             .field("types", &self.types)
             .field("silenced", &self.silenced)
+            .field("states", &self.states)
             .field("format", &self.format)
             .field("template", &self.template)
             .field("template_file", &self.template_file)
@@ -256,6 +291,7 @@ impl WebhookConfig {
             url: url.into(),
             types: default_types(),
             silenced: WhenSilenced::default(),
+            states: all_states(),
             format: RecordFormat::default(),
             template: None,
             template_file: None,
@@ -296,6 +332,13 @@ impl WebhookConfig {
         }
         let is_all = Kind::ALL.iter().all(|kind| self.types.contains(kind));
         (!is_all).then(|| self.types.iter().map(|kind| kind.as_str().to_owned()).collect())
+    }
+
+    /// The states of alerts to send; none for all.
+    pub(super) fn states(&self) -> Option<Vec<AlertState>> {
+        let known = [AlertState::Opened, AlertState::Updated, AlertState::Closed];
+        let wanted = known.into_iter().filter(|state| self.states.iter().any(|wanted| wanted.is(*state)));
+        Some(wanted.collect::<Vec<_>>()).filter(|wanted| wanted.len() < known.len())
     }
 
     /// The keys to sign with, and the texts they were made of.
@@ -395,6 +438,13 @@ impl Configured for WebhookConfig {
         if self.types.is_empty() {
             return Err(SinkError::config("types", "name at least one kind of record, such as [\"alert\", \"gap\"]"));
         }
+        if self.states.is_empty() {
+            return Err(SinkError::config("states", "is empty: take \"alert\" out of `types` to send no alerts"));
+        }
+        let tells_all = self.states.contains(&State::Opened) && self.states.contains(&State::Closed);
+        if self.template == Some(TemplateName::Alertmanager) && !tells_all {
+            return Err(SinkError::config("states", "Alertmanager has to know of \"opened\" and of \"closed\""));
+        }
         if self.format == RecordFormat::Kit && !self.types.contains(&Kind::Detections) {
             return Err(SinkError::config("types", "records of `kit` are detections: write [\"detections\"]"));
         }
@@ -447,8 +497,9 @@ impl Configured for WebhookConfig {
         let only = self.only();
         let (only, format, key_by) = (self.format.kinds().or(only), self.format, KeyBy::Stream);
         let skip_silenced = self.silenced == WhenSilenced::Skip;
-        let spool = &self.spool;
-        let options = CourierOptions { name, spool, key_by, only, skip_silenced, format, dead_letters, context };
+        let (spool, states) = (&self.spool, self.states());
+        let options =
+            CourierOptions { name, spool, key_by, only, skip_silenced, states, format, dead_letters, context };
         Ok(Box::new(Courier::open(webhook, options)?))
     }
 }

@@ -42,6 +42,9 @@ fn validation() {
     check(json!({ "url": "https://ann:hunter2@[bad/x" }), Err("`url`: `https://***@[bad/x` is no URL"));
     check(json!({ "url": "https://" }), Err("`url`"));
     check(json!({ "types": [] }), Err("`types`: name at least one"));
+    check(json!({ "states": ["opened", "closed"] }), Ok(()));
+    check(json!({ "states": [] }), Err("`states`: is empty"));
+    check(json!({ "template": "alertmanager", "states": ["opened"] }), Err("`states`: Alertmanager has to know"));
     check(json!({ "secret_env": "A", "secret_file": "b" }), Err("`secret_file`: use either"));
     check(json!({ "headers": { "x-site": "north" }, "header_env": { "Authorization": "A" } }), Ok(()));
     check(
@@ -118,6 +121,9 @@ fn kinds() {
     assert_eq!(config(json!({ "types": names })).only(), None);
     assert_eq!(config(json!({})).only(), Some(vec!["alert".into(), "status".into(), "gap".into()]));
     assert_eq!(config(json!({ "template": "alertmanager" })).only(), Some(vec!["alert".into()]));
+    assert_eq!(config(json!({})).states(), None);
+    let two = config(json!({ "states": ["closed", "opened"] }));
+    assert_eq!(two.states(), Some(vec![AlertState::Opened, AlertState::Closed]));
 }
 
 fn context() -> BuildContext {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read as _},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -258,16 +259,29 @@ fn judge(path: &Path, text: &str, resolver: &Resolver) -> Result<Streams, Proble
     let places = Places::read(if is_json { "" } else { text });
     let mut problems = Vec::new();
     for (name, attachment) in &streams {
-        for wrong in resolver.resolve(name, attachment).err().unwrap_or_default() {
+        for wrong in resolver.validate(name, attachment).err().unwrap_or_default() {
             let place = if is_json {
                 key_in_json(text, &["streams", name], &wrong)
             } else {
-                places.named(&["streams", name], &wrong)
+                place_in_toml(&places, name, &wrong)
             };
             problems.push(Problem::at(place, format!("stream `{name}`: {wrong}")));
         }
     }
     if problems.is_empty() { Ok(streams) } else { Err(told(problems)) }
+}
+
+/// Where the key stands that is wrong: rules are named with all the keys that they are in.
+fn place_in_toml(places: &Places<'_>, stream: &str, wrong: &str) -> Range<usize> {
+    let key = wrong.split('`').nth(1).filter(|key| key.starts_with("rules."));
+    match key {
+        Some(key) => {
+            // A place in a list is a place of the list.
+            let known: Vec<&str> = key.split('.').take_while(|part| part.parse::<usize>().is_err()).collect();
+            places.of_dotted(&["streams", stream], &known.join("."))
+        }
+        None => places.named(&["streams", stream], wrong),
+    }
 }
 
 #[cfg(test)]

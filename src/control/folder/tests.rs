@@ -78,7 +78,7 @@ impl Scene {
                         self.board.forget(&name);
                     }
                 }
-                Wish::Tags { .. } => panic!("the folder changes no tags"),
+                Wish::Patch { .. } => panic!("the folder changes nothing in parts"),
             }
             reply
                 .send(outcome.map(|()| Granted { created: true, changed: true, revision: 1 }))

@@ -23,10 +23,12 @@ mod wishes;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use base::{media::StreamName, time::Timestamp};
+use inference::rules::Rule;
 use sinks::control::{News, Post};
 
 use self::{
@@ -137,6 +139,13 @@ pub enum Action {
         name: StreamName,
         /// What.
         earlier: Earlier,
+    },
+    /// A stream goes on with other rules.
+    Rules {
+        /// Its name.
+        name: StreamName,
+        /// All that it has now.
+        rules: Vec<Arc<Rule>>,
     },
     /// A stream that is let go next is detached.
     Detached(StreamName),
@@ -436,6 +445,7 @@ fn shown_attachment(profile: &str, stream: &CheckedStream) -> Attachment {
         tags: stream.tags.clone(),
         weight: 1.0,
         source: stream.source.clone(),
+        rules: BTreeMap::new(),
     }
 }
 

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use inference::rules::Rule;
+
 use crate::{
     config::CheckedStream,
     control::{attachment::Attachment, resolver::Resolver},
@@ -51,11 +53,21 @@ impl Resolve for Arc<Resolver> {
 }
 
 /// Tells whether two streams are the same to run: equal for equal URLs (with user and password), profiles, tags and ways to
-/// connect. Means nothing outside this process, and gives nothing away.
+/// connect. Rules are not looked at: they are exchanged while it runs. Means nothing outside this process, and gives nothing
+/// away.
 pub fn fingerprint(stream: &CheckedStream) -> u64 {
     let mut hash = DefaultHasher::new();
     stream.url.expose().hash(&mut hash);
     stream.tags.hash(&mut hash);
-    format!("{:?} {:?} {:?}", stream.profile, stream.source, stream.rules).hash(&mut hash);
+    format!("{:?} {:?}", stream.profile, stream.source).hash(&mut hash);
+    hash.finish()
+}
+
+/// The same of its rules.
+pub fn fingerprint_of_rules(rules: &[Arc<Rule>]) -> u64 {
+    let mut hash = DefaultHasher::new();
+    for rule in rules {
+        format!("{} {:?}", rule.name(), rule.settings()).hash(&mut hash);
+    }
     hash.finish()
 }

@@ -10,7 +10,11 @@ use base::{
 use sinks::control::Post;
 
 use super::{
-    Action, FixedStream, Keeper, Leaving, leases::Grip, resolve::fingerprint, shown_attachment, wishes::Errand,
+    Action, FixedStream, Keeper, Leaving,
+    leases::Grip,
+    resolve::{fingerprint, fingerprint_of_rules},
+    shown_attachment,
+    wishes::Errand,
 };
 use crate::{
     config::CheckedStream,
@@ -36,6 +40,8 @@ pub(super) struct Run {
     pub(super) epoch: Option<u64>,
     /// Of what was started.
     print: u64,
+    /// Of the rules that it has now.
+    rules: u64,
     /// When its attachment was attached.
     pub(super) born: u64,
     /// Of the attachment that was started, or that would have been the same to run.
@@ -105,6 +111,7 @@ impl Run {
             lease,
             epoch,
             print: 0,
+            rules: 0,
             born: 0,
             revision: 0,
             phase: Phase::Running { is_seen: false },
@@ -118,6 +125,18 @@ impl Run {
             told: None,
             is_posting: false,
         }
+    }
+
+    fn was_started(&mut self, stream: &CheckedStream) {
+        (self.print, self.rules) = (fingerprint(stream), fingerprint_of_rules(&stream.rules));
+    }
+
+    /// What is to be done where it goes on as it is, but for its rules.
+    fn exchange(&mut self, stream: CheckedStream) -> Option<Action> {
+        let print = fingerprint_of_rules(&stream.rules);
+        let is_running = matches!(self.phase, Phase::Running { .. });
+        let has_changed = std::mem::replace(&mut self.rules, print) != print;
+        (has_changed && is_running).then(|| Action::Rules { name: self.name.clone(), rules: stream.rules })
     }
 
     pub(super) fn is_on_stage(&self) -> bool {
@@ -326,6 +345,10 @@ impl Keeper {
                 *fixed = Fixed::new(FixedStream { profile: fixed.profile.clone(), stream });
                 Verdict::Stop
             }
+            (Some(stream), Some(_)) => {
+                self.out.extend(run.exchange(stream));
+                Verdict::Stay
+            }
             _ => Verdict::Stay,
         }
     }
@@ -355,8 +378,9 @@ impl Keeper {
         match self.resolver.resolve(name, &stored.attachment) {
             _ if run.has_failed() => Verdict::Stop,
             Ok(stream) if fingerprint(&stream) != run.print => Verdict::Stop,
-            Ok(_) => {
+            Ok(stream) => {
                 run.revision = stored.revision;
+                self.out.extend(run.exchange(stream));
                 Verdict::Stay
             }
             // Its secret may be on its way: what runs goes on as it does.
@@ -438,7 +462,7 @@ impl Keeper {
     fn start_fixed(&mut self, name: &str) {
         let Some(stream) = self.fixed.get_mut(name).and_then(|fixed| fixed.stream.take()) else { return };
         let mut run = Run::new(stream.name.clone(), None, None);
-        run.print = fingerprint(&stream);
+        run.was_started(&stream);
         self.runs.insert(name.to_owned(), run);
         self.out.push(Action::Start(Box::new(Start { stream, epoch: None, earlier: None })));
     }
@@ -458,7 +482,7 @@ impl Keeper {
         });
         match self.resolver.resolve(name, &stored.attachment) {
             Ok(stream) => {
-                run.print = fingerprint(&stream);
+                run.was_started(&stream);
                 let earlier = run.earlier.as_ref().and_then(earlier);
                 self.out.push(Action::Start(Box::new(Start { stream, epoch: Some(epoch), earlier })));
             }

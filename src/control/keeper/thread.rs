@@ -273,6 +273,7 @@ impl<S: Stage> Office<S> {
                 self.tick();
             }
             Action::Earlier { name, earlier } => self.stage.earlier(&name, earlier),
+            Action::Rules { name, rules } => self.stage.rules(&name, rules),
             Action::Detached(name) => self.stage.detached(&name),
             Action::Stop(name) => {
                 self.stage.stop(&name);

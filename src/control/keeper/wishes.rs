@@ -100,7 +100,7 @@ impl Keeper {
     }
 
     fn meet(&mut self, id: u64, wish: Wish, origin: Origin) {
-        let (Wish::Put { name, .. } | Wish::Tags { name, .. } | Wish::Remove { name }) = &wish;
+        let (Wish::Put { name, .. } | Wish::Patch { name, .. } | Wish::Remove { name }) = &wish;
         let name = name.clone();
         if self.fixed.contains_key(&name) {
             let what = format!("stream `{name}` is part of the configuration file: change it there");
@@ -115,17 +115,12 @@ impl Keeper {
         match (wish, there) {
             (Wish::Put { attachment, .. }, None) => self.create(id, &name, *attachment, origin),
             (Wish::Put { attachment, .. }, Some((lease, stored))) => self.change(id, &name, lease, stored, *attachment),
-            (Wish::Tags { .. } | Wish::Remove { .. }, None) => {
+            (Wish::Patch { .. } | Wish::Remove { .. }, None) => {
                 self.refuse(id, Refused::Missing(format!("no stream `{name}` is attached")));
             }
-            (Wish::Tags { tags, .. }, Some((lease, stored))) => {
+            (Wish::Patch { patch, .. }, Some((lease, stored))) => {
                 let mut attachment = stored.attachment.clone();
-                for (key, value) in tags {
-                    match value {
-                        Some(value) => attachment.tags.insert(key, value),
-                        None => attachment.tags.remove(&key),
-                    };
-                }
+                patch.apply(&mut attachment);
                 self.change(id, &name, lease, stored, attachment);
             }
             (Wish::Remove { .. }, Some((lease, stored))) => self.remove(id, &name, lease, &stored),

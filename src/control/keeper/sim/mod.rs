@@ -209,7 +209,7 @@ impl World {
     }
 
     fn ask(&mut self, worker: usize, wish: Wish, wished: Option<Attachment>) {
-        let (Wish::Put { name, .. } | Wish::Tags { name, .. } | Wish::Remove { name }) = &wish;
+        let (Wish::Put { name, .. } | Wish::Patch { name, .. } | Wish::Remove { name }) = &wish;
         let name = name.clone();
         let Some(asked) = self.workers.get_mut(&worker) else { return };
         let was_healthy = self.now > asked.ill_at + 4000 && self.now > self.down_until + 4000 && self.now > 6000;
@@ -409,6 +409,7 @@ impl World {
                 Action::Leave => worker.client.leave(self.now, &mut self.store, &mut self.random),
                 Action::Hold(held) => worker.is_held = held,
                 Action::Answer { id, answer } => self.answered(id, answer),
+                Action::Rules { .. } => {}
                 Action::Show { .. } | Action::ShowWorker { .. } | Action::ShowTrouble(_) => {}
             }
         }
