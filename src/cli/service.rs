@@ -124,7 +124,17 @@ pub(super) fn serve(
     let profiles = config.streams.iter().map(|s| &s.profile).chain(config.profiles.values());
     let prober = Arc::new(Probing::new(Arc::clone(&resolver), Arc::clone(&clock)));
     let shown = HttpControl::new(desk.clone(), keeps_store, &resolver, Some(prober));
-    let server = front.map(|front| front.open(&house, profiles, shown, (evidence.clone().filter(EvidenceStore::is_enabled), alert_desk), &clock)).transpose()?;
+    let server = front
+        .map(|front| {
+            front.open(
+                &house,
+                profiles,
+                shown,
+                (evidence.clone().filter(EvidenceStore::is_enabled), alert_desk),
+                &clock,
+            )
+        })
+        .transpose()?;
     if let Some(server) = &server {
         tracing::info!(address = %server.local_addr(), "the HTTP service listens");
         if config.cluster.is_some() && advertised.is_none() && own_address(server.local_addr()).is_none() {

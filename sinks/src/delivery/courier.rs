@@ -121,7 +121,8 @@ impl<O: Outlet> Courier<O> {
     /// # Errors
     /// When the spool cannot be opened, or another process has it.
     pub fn open(outlet: O, options: CourierOptions<'_>) -> Result<Self, SinkError> {
-        let CourierOptions { name, spool, key_by, only, skip_silenced, states, format, dead_letters, context } = options;
+        let CourierOptions { name, spool, key_by, only, skip_silenced, states, format, dead_letters, context } =
+            options;
         let backlog: Box<dyn Backlog> = match spool.store {
             Store::Memory => Box::new(Memory::new(spool.max_bytes())),
             Store::Disk => Box::new(Spool::open_for(name, spool, &context)?),
