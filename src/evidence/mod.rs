@@ -43,7 +43,7 @@ pub use self::{
 };
 use self::{
     counts::{Counts, What},
-    draw::{Annotation, Picture},
+    draw::Annotation,
     folder::{CLIP, Folder, NO_CLIP, SNAPSHOT},
     index::{Facts, Index},
     news::News,

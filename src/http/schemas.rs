@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::{
     alerts::Acknowledgement,
-    attach::Tags,
     control::ProbeRequest,
     openapi::{reference, relocate},
     session::Credentials,

@@ -344,7 +344,7 @@ mod tests {
             let store = EvidenceStore::open(kept, None, clock).expect("store");
             let rules: Vec<Arc<Rule>> = book.rules().map(Arc::clone).collect();
             let outlet = Outlet::live(Fanout::from_iter([tx]).behind(Gate::new(fence)), None)
-                .ruled(Rules::new(Arc::clone(&info), &rules, &[]), Some(store.clone()));
+                .ruled(Rules::new(Arc::clone(&info), &rules, &[]), Some(store.clone()), None);
             outlet.publish(Branch::Sight, event.clone());
             assert_eq!(outlet.open_alerts().len(), 1, "the rule has fired");
             drop(outlet);

@@ -371,6 +371,7 @@ pub(super) fn bury(carried: &Carried, at: At, because: &str, desk: &mut Desk<'_>
         until: Some(AlertTime { at: until.at.max(since.at), ..until }),
         closed_because: Some(because.to_owned()),
         evidence: Evidence::default(),
+        silenced: None,
     };
     let (pts, captured) = desk.timeline.stamp(at);
     desk.out.push(Event {

@@ -105,6 +105,7 @@ impl Pictures {
             }),
             audio: false,
             segments: None,
+            relay: None,
             mode: Mode::Batch,
             start_at: None,
             session: Some(SessionId::derived([b"pictures".as_slice()])),
