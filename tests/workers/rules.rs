@@ -33,7 +33,12 @@ fn every_worker_has_a_stream_s_own_rules() {
     let broker = arena.broker();
     let mut fleet = Fleet::start_all(broker, "rules-of-workers", &["w1", "w2"]);
     let url = "test://?width=320&height=240&fps=5";
-    fleet.workers[0].put("yard", &json!({ "url": url, "rules": { "first": no_train() } }));
+    let attachment = json!({ "url": url, "rules": { "first": no_train() } });
+    // The topics may just be being made.
+    wait_for("the stream is attached", || {
+        let (status, _) = fleet.workers[0].ask("PUT", "/v1/streams/yard", Some(&attachment))?;
+        matches!(status, 200 | 201).then_some(())
+    });
     let who = fleet.wait_until_settled(1);
     let of_runner = fleet.workers.iter().position(|worker| worker.name == who[0].1).unwrap();
     let (runner, other) = (&fleet.workers[of_runner], &fleet.workers[1 - of_runner]);
