@@ -190,7 +190,7 @@ fn mistakes_in_rules_are_refused_with_their_key() {
     let selects = json!({ "select": { "names": ["x"] }, "when": { "type": "appeared" } });
     check(selects, 422, &["`rules.bad.select`"]);
     check(json!({ "wen": { "type": "appeared" } }), 400, &["`wen`", "did you mean `when`?"]);
-    check(json!({ "when": { "type": "apeared" } }), 400, &["`apeared`", "did you mean `appeared`?"]);
+    check(json!({ "when": { "type": "appears" } }), 400, &["`appears`", "did you mean `appeared`?"]);
     check(json!({ "when": { "type": "appeared", "zon": [] } }), 400, &["`zon`", "did you mean `zone`?"]);
     check(json!({ "severity": "high", "when": { "type": "appeared" } }), 400, &["`high`", "critical"]);
     let names: Vec<Value> = service.rules().iter().map(|rule| rule["name"].clone()).collect();

@@ -183,7 +183,7 @@ impl Fleet {
 
 impl Worker {
     /// What its service answers; none when it cannot be asked.
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+    pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "-m", "20", "-X", method, "-w", "\n%{http_code}", &format!("{}{path}", self.url)]);
         if let Some(body) = body {

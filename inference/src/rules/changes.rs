@@ -91,6 +91,25 @@ fn what_an_earlier_run_left_open_is_closed_where_its_rule_is_gone() {
 }
 
 #[test]
+fn an_alert_of_the_stream_goes_on_whatever_is_seen_first() {
+    let check = |per: config::Per, expected: &[&str]| {
+        let mut settings = rule(APPEARED);
+        settings.per = Some(per);
+        let rule = made("a", settings);
+        let mut first = Rules::new(stream(), &[Arc::clone(&rule)], &[]);
+        let (car, person) = ([0.1, 0.1, 0.2, 0.1], [0.6, 0.6, 0.1, 0.2]);
+        let frames = |rules: &mut Rules, session, objects: &[Object<'_>]| -> Vec<Event> {
+            (0..3).flat_map(|n| rules.observe(&frame_in(session, n * 200, objects))).collect()
+        };
+        frames(&mut first, 0, &[("car", Some(1), car)]);
+        let mut second = Rules::new(stream(), &[rule], &first.carried());
+        assert_eq!(lines(&frames(&mut second, 1, &[("person", Some(1), person)])), expected);
+    };
+    check(config::Per::Stream, &["a-0 updated"]);
+    check(config::Per::Track, &["a-0 opened"]);
+}
+
+#[test]
 fn the_cooldown_of_an_object_outlives_its_id() {
     let mut settings = rule(&format!("{{ type = 'in_zone', zone = {YARD} }}"));
     settings.cooldown_secs = 100.0;

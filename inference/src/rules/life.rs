@@ -183,7 +183,7 @@ impl Book {
     /// An object that was not seen before may be one whose alert is over only just now, and whose id is gone.
     pub(super) fn recognize(&mut self, finding: &Finding, at: At, timeline: &Timeline) {
         let is_known = self.open.contains_key(&finding.key) || self.cooling.contains_key(&finding.key);
-        if !self.is_by_object || is_known || self.orphans.iter().any(|(open, _)| open.is_gone_on_with_by(finding)) {
+        if !self.is_by_object || is_known || self.orphans.iter().any(|(open, _)| self.goes_on_with(open, finding)) {
             return;
         }
         self.cooling_unknown.retain(|(_, until)| until.at(at, timeline).is_none_or(|until| until > at));
@@ -278,9 +278,16 @@ impl Book {
         }
     }
 
+    /// An alert that was open when ids of objects began anew may be about this. One of the stream is about whatever is there,
+    /// and the class that is named first says nothing.
+    fn goes_on_with(&self, open: &Open, finding: &Finding) -> bool {
+        let is_same = !self.is_by_object || open.class.as_deref() == finding.detail.class.as_deref();
+        !open.is_moment && finding.lasts && is_same
+    }
+
     /// An alert from before that this finding goes on with.
     fn adopt(&mut self, finding: &Finding) -> Option<Open> {
-        let fits = |(open, _): &(Open, At)| open.is_gone_on_with_by(finding);
+        let fits = |(open, _): &(Open, At)| self.goes_on_with(open, finding);
         let (mut open, _) = self.orphans.remove(self.orphans.iter().position(fits)?);
         open.tracks.clear();
         open.objects.clear();
@@ -390,11 +397,6 @@ const fn next_run(revision: u32) -> u32 {
 }
 
 impl Open {
-    /// It was open when ids of objects began anew, and this may be the same.
-    fn is_gone_on_with_by(&self, finding: &Finding) -> bool {
-        !self.is_moment && finding.lasts && self.class.as_deref() == finding.detail.class.as_deref()
-    }
-
     fn carried(&self, rule: &Rule, until: Option<Timestamp>) -> Carried {
         Carried {
             alert: self.alert.clone(),
