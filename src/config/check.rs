@@ -93,6 +93,12 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
                 Err(e) => problems.push(wrong(format!("`token`: {e}"))),
             }
         }
+        if let Some(address) = checked.advertise.take() {
+            match expand(&address, env) {
+                Ok(address) => checked.advertise = Some(address),
+                Err(e) => problems.push(wrong(format!("`advertise`: {e}"))),
+            }
+        }
         for (name, user) in &mut checked.users {
             if let Some(token) = &user.token {
                 match expand(token.expose_secret(), env) {
