@@ -46,15 +46,19 @@ pub(super) struct AuditRecord {
     pub method: String,
     /// The route, as in the table: `/v1/streams/{name}`.
     pub route: String,
-    /// What the path names: `stream`, `alert`, `silence`.
-    pub kind: Option<&'static str>,
-    /// Its name, as it was asked for.
-    pub name: Option<String>,
+    /// Name of what the path is about, as it was asked for; its kind is in the route.
+    pub subject: Option<String>,
     /// The answer's status.
     pub status: u16,
 }
 
 impl AuditRecord {
+    /// What kind of thing the path names: `stream`, `alert`, `silence`.
+    fn kind(&self) -> Option<&'static str> {
+        let kind = KINDS.into_iter().find(|(path, _)| self.route.starts_with(path)).map(|(_, kind)| kind);
+        kind.filter(|_| self.subject.is_some())
+    }
+
     /// As the API shows it.
     fn to_json(&self) -> Value {
         json!({
@@ -64,8 +68,8 @@ impl AuditRecord {
             "address": self.address.to_string(),
             "method": self.method,
             "route": self.route,
-            "kind": self.kind,
-            "name": self.name,
+            "kind": self.kind(),
+            "subject": self.subject,
             "status": self.status,
         })
     }
@@ -79,15 +83,13 @@ impl AuditRecord {
             address: self.address.to_string(),
             method: self.method.clone(),
             route: self.route.clone(),
-            subject: self.kind.zip(self.name.as_deref()).map(|(kind, name)| format!("{kind} {name}")),
+            subject: self.subject.clone(),
             status: self.status,
         }
     }
 
     /// From the history; none of what another version may have written.
     fn from_kept(kept: Audit) -> Option<Self> {
-        let subject = kept.subject.as_deref().and_then(|subject| subject.split_once(' '));
-        let kind = |of: &str| KINDS.iter().map(|(_, kind)| *kind).find(|kind| *kind == of);
         Some(Self {
             at: kept.at,
             user: Some(kept.user).filter(|user| !user.is_empty()),
@@ -95,8 +97,7 @@ impl AuditRecord {
             address: kept.address.parse().ok()?,
             method: kept.method,
             route: kept.route,
-            kind: subject.and_then(|(of, _)| kind(of)),
-            name: subject.map(|(_, name)| name.to_owned()),
+            subject: kept.subject,
             status: kept.status,
         })
     }
@@ -131,7 +132,7 @@ impl AuditLog {
         if record.user.is_none() && self.strangers.take(&network(record.address), now).is_err() {
             return;
         }
-        let AuditRecord { user, role, address, method, route, kind, name, status, .. } = &record;
+        let AuditRecord { user, role, address, method, route, subject, status, .. } = &record;
         tracing::info!(
             target: "audit",
             user = user.as_deref().unwrap_or("-"),
@@ -139,10 +140,9 @@ impl AuditLog {
             %address,
             method,
             route,
-            kind = kind.unwrap_or("-"),
-            name = name.as_deref().unwrap_or("-"),
+            subject = subject.as_deref().unwrap_or("-"),
             status,
-            "request"
+            "audit"
         );
         if let Some(history) = &self.history {
             history.audit(record.kept());
@@ -160,14 +160,10 @@ impl AuditLog {
     }
 }
 
-/// What a path names, by its route: the kind, and the name without secrets and of bounded length.
-pub(super) fn subject(route: &str, names: &[String]) -> (Option<&'static str>, Option<String>) {
-    let kind = KINDS.into_iter().find(|(path, _)| route.starts_with(path)).map(|(_, kind)| kind);
-    let name = names.first().map(|name| {
-        let short: String = name.chars().take(MOST_NAME).collect();
-        base::redact::scrub_urls(&short)
-    });
-    (kind.filter(|_| name.is_some()), name)
+/// What a path names, without secrets and of bounded length.
+pub(super) fn subject(names: &[String]) -> Option<String> {
+    let short: String = names.first()?.chars().take(MOST_NAME).collect();
+    Some(base::redact::scrub_urls(&short))
 }
 
 /// `GET /v1/audit`.
@@ -192,8 +188,7 @@ mod tests {
             address: [192, 0, 2, 7].into(),
             method: "PUT".into(),
             route: "/v1/streams/{name}".into(),
-            kind: Some("stream"),
-            name: Some("cam".into()),
+            subject: Some("cam".into()),
             status,
         }
     }
@@ -219,8 +214,8 @@ mod tests {
     fn what_is_kept_comes_back_as_it_was() {
         for told in [
             record(200),
-            AuditRecord { user: None, role: None, kind: None, name: None, ..record(401) },
-            AuditRecord { name: Some("a name with spaces".into()), ..record(404) },
+            AuditRecord { user: None, role: None, subject: None, ..record(401) },
+            AuditRecord { subject: Some("a name with spaces".into()), ..record(404) },
         ] {
             assert_eq!(AuditRecord::from_kept(told.kept()), Some(told));
         }
@@ -231,17 +226,15 @@ mod tests {
     fn what_a_path_names() {
         let check = |route: &str, name: Option<&str>, expected: (Option<&str>, Option<&str>)| {
             let names: Vec<String> = name.map(str::to_owned).into_iter().collect();
-            let (kind, name) = subject(route, &names);
-            assert_eq!((kind, name.as_deref()), expected, "{route}");
+            let record = AuditRecord { route: route.into(), subject: subject(&names), ..record(200) };
+            assert_eq!((record.kind(), record.subject.as_deref()), expected, "{route}");
         };
         check("/v1/streams/{name}", Some("cam"), (Some("stream"), Some("cam")));
         check("/v1/alerts/{id}/acknowledge", Some("x-1"), (Some("alert"), Some("x-1")));
         check("/v1/silences/{id}", Some("ab"), (Some("silence"), Some("ab")));
         check("/v1/silences", None, (None, None));
         check("/v1/probe", None, (None, None));
-        let (_, name) = subject("/v1/streams/{name}", &["rtsp://u:hunter2@h/1".into()]);
-        assert!(!name.expect("name").contains("hunter2"));
-        let (_, long) = subject("/v1/streams/{name}", &["x".repeat(500)]);
-        assert_eq!(long.expect("name").len(), MOST_NAME);
+        assert!(!subject(&["rtsp://u:hunter2@h/1".into()]).expect("name").contains("hunter2"));
+        assert_eq!(subject(&["x".repeat(500)]).expect("name").len(), MOST_NAME);
     }
 }

@@ -3,6 +3,7 @@
 
 mod checks;
 mod facts;
+mod findings;
 
 use std::{sync::Arc, time::Duration};
 

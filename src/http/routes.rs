@@ -176,7 +176,6 @@ fn note(
     status: u16,
 ) {
     let who = entrance.and_then(|entrance| entrance.0).or_else(|| pass.who.clone());
-    let (kind, name) = audit::subject(route, names);
     let record = audit::AuditRecord {
         at: service.clock.wall(),
         user: who.as_ref().map(|who| who.user.to_string()),
@@ -184,8 +183,7 @@ fn note(
         address: pass.address,
         method: method.to_owned(),
         route: route.to_owned(),
-        kind,
-        name,
+        subject: audit::subject(names),
         status,
     };
     service.audit.note(record, service.clock.monotonic());

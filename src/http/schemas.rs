@@ -248,7 +248,7 @@ fn session() -> Value {
 fn audit_record() -> Value {
     json!({
         "type": "object",
-        "required": ["at", "user", "role", "address", "method", "route", "kind", "name", "status"],
+        "required": ["at", "user", "role", "address", "method", "route", "kind", "subject", "status"],
         "properties": {
             "at": time("When it was answered."),
             "user": { "type": ["string", "null"], "description": "Null where nobody knows." },
@@ -257,7 +257,7 @@ fn audit_record() -> Value {
             "method": { "type": "string" },
             "route": { "type": "string", "description": "As in this document." },
             "kind": { "enum": ["stream", "alert", "silence", null], "description": "What the path names." },
-            "name": { "type": ["string", "null"], "description": "Its name, as it was asked for." },
+            "subject": { "type": ["string", "null"], "description": "Its name, as it was asked for." },
             "status": { "type": "integer", "description": "The answer's." },
         },
     })

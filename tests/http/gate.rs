@@ -310,7 +310,7 @@ fn who_changed_what_is_written_down() {
             "operator operator GET / 303",
         ]
     );
-    let names: Vec<String> = records.iter().map(|r| format!("{} {}", text(&r["kind"]), text(&r["name"]))).collect();
+    let names: Vec<String> = records.iter().map(|r| format!("{} {}", text(&r["kind"]), text(&r["subject"]))).collect();
     assert_eq!(names, ["stream gate", "alert x-1", "- -", "- -", "- -", "- -"]);
     assert_eq!((&records[0]["address"], &records[2]["address"]), (&"127.0.0.1".into(), &"198.51.100.7".into()));
     assert!(records.iter().all(|r| text(&r["at"]).ends_with('Z')), "{records:?}");
