@@ -113,10 +113,13 @@ const contrast = () => {
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
     headless: true,
     args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-           '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required', '--mute-audio'],
+           '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required', '--mute-audio',
+           // The page above comes from nowhere, and may ask for what is on this machine all the same.
+           '--disable-features=LocalNetworkAccessChecks'],
   });
   try {
     const page = await browser.newPage();
+    page.on('console', (message) => message.type() === 'error' && tell({ event: 'console', text: message.text() }));
     page.on('pageerror', (e) => tell({ event: 'error', fatal: true, details: 'page', reason: String(e) }));
     await page.exposeFunction('tell', tell);
     // A page of the service's own origin, as ours would be.
