@@ -73,8 +73,8 @@ function Choices() {
   const set = (change: Partial<typeof look.value>) => (look.value = { ...look.value, ...change });
   return (
     <div class="choices" role="group" aria-label="How captions look">
-      <button class="chip" aria-label="Smaller captions" disabled={size <= SIZES[0]} onClick={() => set({ size: step(size, -1) })}>A−</button>
-      <button class="chip" aria-label="Larger captions" disabled={size >= (SIZES[SIZES.length - 1] ?? size)} onClick={() => set({ size: step(size, 1) })}>A+</button>
+      <button class="chip" disabled={size <= SIZES[0]} onClick={() => set({ size: step(size, -1) })}>A−<span class="visually-hidden"> smaller captions</span></button>
+      <button class="chip" disabled={size >= (SIZES[SIZES.length - 1] ?? size)} onClick={() => set({ size: step(size, 1) })}>A+<span class="visually-hidden"> larger captions</span></button>
       <label><span class="visually-hidden">Colours of captions</span>
         <select value={contrast} onChange={(e) => set({ contrast: e.currentTarget.value as (typeof CONTRASTS)[number] })}>
           {CONTRASTS.map((c) => <option key={c} value={c}>{c.replaceAll("-", " ")}</option>)}

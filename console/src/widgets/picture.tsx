@@ -9,6 +9,7 @@ import { hub } from "../state.ts";
 import { span } from "../time.ts";
 import type { Stream } from "../types.ts";
 import { Icon } from "./icon.tsx";
+import { Text } from "./text.tsx";
 
 /** How late the picture is, measured twice a second over the last minute. */
 export interface Delay { nowMs: number; medianMs: number }
@@ -77,7 +78,7 @@ function Lateness({ report, delay }: { report: Signal<Report>; delay: Signal<Del
   return (
     <span class="lateness" data-kind={r.kind} data-delay-ms={d ? Math.round(d.nowMs) : undefined} data-median-ms={d ? Math.round(d.medianMs) : undefined}>
       {d ? <>Picture <b>{span(d.nowMs)}</b> behind the camera <span class="quiet">(median {span(d.medianMs)})</span></> : "How late the picture is cannot be told: it carries no date."}
-      {r.note && <span class="quiet"> · {r.note}</span>}
+      {r.note && <span class="quiet"> · <Text of={r.note} /></span>}
     </span>
   );
 }
@@ -137,9 +138,9 @@ function follow(watching: Watching, name: string, canvas: HTMLCanvasElement, sho
     else if (lateSince === 0) lateSince = performance.now();
     late.value = isLate && performance.now() - lateSince > 3000;
     if (placed) draw(context, placed, shown(), devicePixelRatio);
-    // For tests: which boxes lie on which moment.
-    canvas.dataset["moment"] = moment ? String(Math.round(moment.ms)) : "";
     canvas.dataset["n"] = String(placed?.objects.length ?? 0);
+    // Whoever tests it asks by an attribute which boxes lie on the picture.
+    if (canvas.hasAttribute("data-asked")) canvas.dataset["placed"] = placed ? JSON.stringify({ boxes: placed.objects.map((o) => o.box), frame: placed.frame, lateMs: placed.lateMs }) : "";
   };
   frame = requestAnimationFrame(next);
   return () => cancelAnimationFrame(frame);
