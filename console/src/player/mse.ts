@@ -32,6 +32,7 @@ export class Mse implements Player {
   private session: string | null = null;
   private clock: { pts: number; captured: number } | null = null;
   private behind = 0.6;
+  private isHeard = false;
   private tries = 0;
   private shown = false;
   private closed = false;
@@ -61,6 +62,17 @@ export class Mse implements Player {
     this.behind = Math.min(MOST_BEHIND, Math.max(LEAST_BEHIND, ms / 1000));
   }
 
+  /** Sound that nobody hears is not fetched: a player stalls where it is late. */
+  sound(on: boolean): void {
+    if (on === this.isHeard) return;
+    this.isHeard = on;
+    const old = this.socket;
+    this.socket = null;
+    old?.close();
+    clearTimeout(this.timer);
+    this.connect();
+  }
+
   close(): void {
     this.closed = true;
     clearTimeout(this.timer);
@@ -71,7 +83,7 @@ export class Mse implements Player {
 
   private connect(): void {
     if (this.closed) return;
-    const socket = new WebSocket(socketAddress(streamPath(this.name, "/live.mp4")));
+    const socket = new WebSocket(socketAddress(streamPath(this.name, `/live.mp4?sound=${this.isHeard ? "on" : "off"}`)));
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     socket.onmessage = (event) => {

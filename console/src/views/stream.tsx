@@ -8,7 +8,7 @@ import type { Kind, Point } from "../rules.ts";
 import { alerts, attachable, hub, loadStreams, now, operator, streams, visible } from "../state.ts";
 import { look } from "../theme.ts";
 import { ago, span } from "../time.ts";
-import type { RuleView, Stream } from "../types.ts";
+import type { Caption, RuleView, Stream } from "../types.ts";
 import { CaptionBox, Now } from "../widgets/caption-box.tsx";
 import { Charts } from "../widgets/charts.tsx";
 import { Dialog } from "../widgets/dialog.tsx";
@@ -32,7 +32,11 @@ export function StreamView({ name }: { name: string }) {
       rules.value ??= null;
     }
   };
-  useEffect(() => void loadRules(), [name]);
+  useEffect(() => {
+    void loadRules();
+    // What was said before somebody looked.
+    get<{ records: Caption[] }>(streamPath(name, "/captions?recent=50")).then((answer) => answer.records.forEach((record) => hub.take(record)), () => {});
+  }, [name]);
   if (streams.value === null) return <p class="boot">Loading…</p>;
   if (!stream) return <div class="empty"><h1>No such stream</h1><p>There is no stream <code>{name}</code> (any more). <a href="#/">To the wall</a></p></div>;
   const begin = (what: Kind) => {

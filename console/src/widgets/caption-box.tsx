@@ -58,13 +58,17 @@ export function CaptionBox({ stream }: { stream: Stream }) {
   );
 }
 
+/** A line that comes now may have begun so long ago. */
+const JUST_SAID_MS = 15_000;
+
 /** What a screen reader says: each line once, when nothing of it changes any more. Only what comes from now on. */
 function Spoken({ name }: { name: string }) {
   const watched = hub.of(name);
   watched.changed.value;
-  const from = useRef<Set<string> | null>(null);
-  from.current ??= new Set(watched.captions.lines.map((l) => l.key));
-  const fresh = watched.captions.lines.filter((l) => l.kind === "words" && !from.current?.has(l.key)).slice(-5);
+  const from = useRef<{ keys: Set<string>; at: number } | null>(null);
+  from.current ??= { keys: new Set(watched.captions.lines.map((l) => l.key)), at: hub.skew.server(Date.now()) - JUST_SAID_MS };
+  const { keys, at } = from.current;
+  const fresh = watched.captions.lines.filter((l) => l.kind === "words" && !keys.has(l.key) && !(Date.parse(l.at ?? "") < at)).slice(-5);
   return <div class="visually-hidden" role="log" aria-live="polite" aria-label="Captions, line by line">{fresh.map((l) => <p key={l.key}>{l.text.replaceAll("\n", " ")}</p>)}</div>;
 }
 

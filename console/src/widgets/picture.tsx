@@ -20,6 +20,7 @@ export function Picture({ stream, children, quiet }: { stream: Stream; children?
   const video = useRef<HTMLVideoElement>(null);
   const still = useRef<HTMLCanvasElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
+  const watching = useRef<Watching | null>(null);
   const report = useSignal<Report>({ is: "starting" });
   const delay = useSignal<Delay | null>(null);
   const boxesLate = useSignal(false);
@@ -30,23 +31,25 @@ export function Picture({ stream, children, quiet }: { stream: Stream; children?
     if (!video.current || !still.current || !canvas.current || !playable) return;
     const [v, s, c] = [video.current, still.current, canvas.current];
     v.muted = true;
-    const watching = new Watching({ video: v, still: s, skew: hub.skew }, stream, (r) => (report.value = r));
-    const stop = follow(watching, stream.name, c, () => (quiet?.value ? { boxes: false, names: false, trails: false } : shown.value), boxesLate);
+    const watched = new Watching({ video: v, still: s, skew: hub.skew }, stream, (r) => (report.value = r));
+    const stop = follow(watched, stream.name, c, () => (quiet?.value ? { boxes: false, names: false, trails: false } : shown.value), boxesLate);
+    watching.current = watched;
     const measured: number[] = [];
     const timer = setInterval(() => {
-      const captured = watching.player?.capturedAt();
-      if (captured === null || captured === undefined || v.paused && watching.player?.kind !== "stills") return;
+      const captured = watched.player?.capturedAt();
+      if (captured === null || captured === undefined || v.paused && watched.player?.kind !== "stills") return;
       const nowMs = Math.max(0, hub.skew.server(Date.now()) - captured);
       measured.push(nowMs);
       if (measured.length > MEASURED) measured.shift();
       delay.value = { nowMs, medianMs: median(measured) ?? nowMs };
       // Boxes come once a picture is analysed: the picture waits for them, as long as that is short.
-      watching.player?.holdBack((hub.of(stream.name).lateMs ?? 300) + 150);
+      watched.player?.holdBack((hub.of(stream.name).lateMs ?? 300) + 150);
     }, 500);
     return () => {
       clearInterval(timer);
       stop();
-      watching.close();
+      watched.close();
+      watching.current = null;
       delay.value = null;
     };
   }, [stream.name, playable]);
@@ -62,7 +65,7 @@ export function Picture({ stream, children, quiet }: { stream: Stream; children?
         {children}
         {veil !== null && <div class="veil" role="status"><span>{veil}</span></div>}
       </div></div>
-      <Controls video={video} stage={stage} shown={shown} report={report} hasSound={Boolean(stream.source?.audio)} />
+      <Controls video={video} stage={stage} shown={shown} report={report} hasSound={Boolean(stream.source?.audio)} onSound={(on) => watching.current?.player?.sound(on)} />
       <figcaption>
         <Lateness report={report} delay={delay} />
         {boxesLate.value && <span class="text-warn">The boxes come later than the picture: the analysis is behind.</span>}
@@ -83,8 +86,8 @@ function Lateness({ report, delay }: { report: Signal<Report>; delay: Signal<Del
   );
 }
 
-function Controls({ video, stage, shown, report, hasSound }: {
-  video: { current: HTMLVideoElement | null }; stage: { current: HTMLElement | null }; shown: Signal<Shown>; report: Signal<Report>; hasSound: boolean;
+function Controls({ video, stage, shown, report, hasSound, onSound }: {
+  video: { current: HTMLVideoElement | null }; stage: { current: HTMLElement | null }; shown: Signal<Shown>; report: Signal<Report>; hasSound: boolean; onSound: (on: boolean) => void;
 }) {
   const muted = useSignal(true);
   const paused = useSignal(false);
@@ -102,6 +105,7 @@ function Controls({ video, stage, shown, report, hasSound }: {
       {hasSound && <button class="plain" disabled={!moving} aria-pressed={!muted.value} aria-label="Sound" title={muted.value ? "Sound is off" : "Sound is on"} onClick={() => {
         muted.value = !muted.value;
         if (video.current) video.current.muted = muted.value;
+        onSound(!muted.value);
       }}><Icon name={muted.value ? "muted" : "loud"} /></button>}
       <span class="switches">
         {(["boxes", "names", "trails"] as const).map((key) => <button key={key} class="chip" aria-pressed={shown.value[key]} onClick={() => toggle(key)}>{key}</button>)}
