@@ -106,13 +106,13 @@ kafka() { scripts/kafka/fetch.sh; }
 # Those that the tests need and that are not part of the program.
 models() { scripts/models.sh whisper-tiny.en-cpp whisper-base; }
 
-# hls.js and the driver of the browser, exactly as tests/browser/package-lock.json pins them.
+# hls.js, axe-core and the driver of the browser, exactly as tests/browser/package-lock.json pins them.
 browser() {
   # Where Node.js comes from elsewhere, npm is with it.
   command -v npm >/dev/null || packages nodejs npm
   local dir="$CACHE/browser" from=tests/browser
   if ! cmp -s "$from/package-lock.json" "$dir/package-lock.json" || [ ! -e "$dir/node_modules/.complete" ]; then
-    say "browser tests: fetching hls.js and playwright-core (6 MB)"
+    say "browser tests: fetching hls.js, axe-core and playwright-core (9 MB)"
     mkdir -p "$dir"
     rm -rf "$dir/node_modules"
     cp "$from/package.json" "$from/package-lock.json" "$dir/"
