@@ -17,6 +17,7 @@ import { Picture } from "../widgets/picture.tsx";
 import { Severity, State, Tags } from "../widgets/pill.tsx";
 import { RuleTool } from "../widgets/rule-tool.tsx";
 import { Board, Shapes } from "../widgets/shapes.tsx";
+import { Text } from "../widgets/text.tsx";
 import { toast } from "../widgets/toast.tsx";
 
 export function StreamView({ name }: { name: string }) {
@@ -56,7 +57,7 @@ export function StreamView({ name }: { name: string }) {
         <Tags tags={stream.tags} />
         <div class="tools"><Detach stream={stream} /></div>
       </div>
-      {stream.state !== "playing" && stream.detail && <p class="note warn">{stream.detail}</p>}
+      {stream.state !== "playing" && stream.detail && <p class="note warn"><Text of={stream.detail} /></p>}
       <div class="columns">
         <div class="main-column">
           <Picture stream={stream} quiet={drawing}>

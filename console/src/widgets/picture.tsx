@@ -63,7 +63,7 @@ export function Picture({ stream, children, quiet }: { stream: Stream; children?
         <canvas ref={still} class="still" hidden role="img" aria-label={`Newest picture of ${stream.name}`} />
         <canvas ref={canvas} class="overlay" aria-hidden="true" data-boxes={boxesLate.value ? "late" : "in time"} />
         {children}
-        {veil !== null && <div class="veil" role="status"><span>{veil}</span></div>}
+        {veil !== null && <div class="veil" role="status"><span><Text of={veil} /></span></div>}
       </div></div>
       <Controls video={video} stage={stage} shown={shown} report={report} hasSound={Boolean(stream.source?.audio)} onSound={(on) => watching.current?.player?.sound(on)} />
       <figcaption>
