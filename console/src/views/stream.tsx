@@ -141,7 +141,7 @@ function Facts({ stream }: { stream: Stream }) {
   const dropped = Object.entries(figures?.n_dropped ?? {}).filter(([reason, n]) => reason !== "sampling" && n > 0);
   const counts = visible.value ? watched.counts() : [];
   const rows: [string, string | null][] = [
-    ["In sight", counts.length > 0 ? counts.map(([c, n]) => `${c} ${n}`).join(", ") : stream.state === "playing" ? "nothing" : null],
+    ["In sight", counts.length > 0 ? counts.map(([c, n]) => `${c} ${n}`).join(", ") : stream.state === "playing" && watched.detectionsAt > 0 ? "nothing" : null],
     ["Analysed", figures ? `${figures.fps.toFixed(1)} pictures a second${figures.latency_ms ? `, ${span(figures.latency_ms)} each` : ""}` : null],
     ["Words late", stream.speech_lag_ms === null ? null : span(stream.speech_lag_ms)],
     ["Left out", figures ? (dropped.length > 0 ? dropped.map(([r, n]) => `${n} ${r.replaceAll("_", " ")}`).join(", ") : "none") : null],
