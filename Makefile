@@ -11,7 +11,7 @@ export PATH := $(HOME)/.cargo/bin:$(CACHE)/bin:$(CACHE)/lint-venv/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/debug/eyewitness
 SECS ?=
 NAME ?=
-.PHONY: fuzz help setup setup-test setup-lint model build demo test test-chaos bench lint fmt docs release
+.PHONY: console fuzz help setup setup-test setup-lint model build demo test test-chaos bench lint fmt docs release
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ lint: setup-lint ## rustfmt, clippy, cargo-deny, typos, stale generated docs
 
 fmt: ## format the code
 	@cargo fmt --all
+
+console: ## fetch what the page is made of, check its types, run its unit tests, build it into src/http/page/dist
+	@cd console && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npx tsc --noEmit && npm test && npm run build
 
 docs: build ## write docs/ref anew from the configuration and wire types, and the chart's README (with helm-docs, where it is)
 	@$(BIN) schema --write docs/ref

@@ -106,13 +106,13 @@ kafka() { scripts/kafka/fetch.sh; }
 # Those that the tests need and that are not part of the program.
 models() { scripts/models.sh whisper-tiny.en-cpp whisper-base; }
 
-# hls.js and the driver of the browser, exactly as tests/browser/package-lock.json pins them.
+# hls.js, axe-core and the driver of the browser, exactly as tests/browser/package-lock.json pins them.
 browser() {
   # Where Node.js comes from elsewhere, npm is with it.
   command -v npm >/dev/null || packages nodejs npm
   local dir="$CACHE/browser" from=tests/browser
   if ! cmp -s "$from/package-lock.json" "$dir/package-lock.json" || [ ! -e "$dir/node_modules/.complete" ]; then
-    say "browser tests: fetching hls.js and playwright-core (6 MB)"
+    say "browser tests: fetching hls.js, axe-core and playwright-core (9 MB)"
     mkdir -p "$dir"
     rm -rf "$dir/node_modules"
     cp "$from/package.json" "$from/package-lock.json" "$dir/"
@@ -121,6 +121,18 @@ browser() {
     touch "$dir/node_modules/.complete"
   fi
   say "browser tests: $dir"
+}
+
+# What the page is built with and tested, exactly as console/package-lock.json pins it: a test builds the page anew.
+console() {
+  local dir=console/node_modules
+  if ! cmp -s console/package-lock.json "$dir/.pinned"; then
+    say "page: fetching its bundler, type checker and libraries (60 MB)"
+    npm ci --prefix console --ignore-scripts --no-audit --no-fund --loglevel=error >"$CACHE/console-npm.log" 2>&1 \
+      || { tail -n 20 "$CACHE/console-npm.log" >&2; die "npm failed: is the network up? The whole log is in $CACHE/console-npm.log"; }
+    cp console/package-lock.json "$dir/.pinned"
+  fi
+  say "page: console/node_modules"
 }
 
 # Python tools that check us from outside.
@@ -194,7 +206,7 @@ typos() {
 for goal in "$@"; do
   case "$goal" in
     run)  packages "${BUILD_PACKAGES[@]}"; rust; onnxruntime ;;
-    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; test_venv; model_venv; chart_tools ;;
+    test) packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"; rust; onnxruntime; kafka; models; browser; console; test_venv; model_venv; chart_tools ;;
     lint) packages "${BUILD_PACKAGES[@]}"; rust; cargo_deny; typos ;;
     *) die "unknown goal '$goal': run, test or lint" ;;
   esac

@@ -141,7 +141,7 @@ fn a_stream_is_watched_in_its_own_time_by_strangers_and_in_a_browser() {
         assert!(video.len() > 40, "{folder}: {video:?}");
         // Every analysed picture of the time that was watched is there, at the time that its record tells.
         let (begin, end) = (video.iter().min().unwrap(), video.iter().max().unwrap());
-        let inside: Vec<&u64> = times.iter().filter(|time| (*begin..=*end).contains(time)).collect();
+        let inside: Vec<&u64> = times.iter().filter(|time| (*begin..=*end).contains(*time)).collect();
         assert!(inside.len() > 10, "{folder}: {times:?} {begin} {end}");
         for time in inside {
             let near = video.iter().map(|v| v.abs_diff(*time)).min();

@@ -72,7 +72,7 @@ export class Captions {
       if (this.settled.size > MOST_SEGMENTS) this.settled.delete(first(this.settled.keys()));
     }
     // Also one that was taken back: what was before it does not come again.
-    this.newest = cue;
+    if (!this.newest || !earlier(cue, this.newest)) this.newest = cue;
     if (cue.lines.length > 0) {
       this.add({ kind: "words", key: cue.cue, text: cue.lines.join("\n"), at: cue.captured_at, startMs: cue.start_ms, session: cue.session });
     }
@@ -106,8 +106,12 @@ export class Captions {
     return true;
   }
 
+  /** In order of time: what was said before this page was opened may come later than what is said now. */
   private add(line: Line): void {
-    this.lines.push(line);
+    let place = this.lines.length;
+    const at = Date.parse(line.at ?? "");
+    while (place > 0 && Date.parse(this.lines[place - 1]?.at ?? "") > at) place -= 1;
+    this.lines.splice(place, 0, line);
     if (this.lines.length > MOST_LINES) this.lines.shift();
   }
 }
@@ -117,6 +121,8 @@ function readUntil(cue: Caption): number {
   const captured = Date.parse(cue.captured_at ?? "");
   return Number.isNaN(captured) ? Number.POSITIVE_INFINITY : captured + (cue.end_ms - cue.pts_ms) + LINGER_MS;
 }
+
+const earlier = (a: Caption, b: Caption): boolean => Date.parse(a.captured_at ?? "") < Date.parse(b.captured_at ?? "");
 
 const split = (line: string): string[] => line.split(/\s+/).filter(Boolean);
 

@@ -14,7 +14,7 @@ export interface Wanted { streams: string[] | null; types: string[] }
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
 /** Records of the past with which it begins; so that a reader has something to read at once. */
-const RECENT = 200;
+const RECENT = 60;
 
 /** Doubles, with a fifth of chance, so that many pages do not come back in the same moment. */
 export function waitFor(tries: number, chance = Math.random()): number {

@@ -51,6 +51,8 @@ const feet = ([x, y, width, height]: Box): [number, number] => [x + width / 2, y
 /** Draws what is placed over the whole canvas; the canvas lies exactly over the picture. */
 export function draw(context: CanvasRenderingContext2D, placed: Placed, shown: Shown, scale: number): void {
   const { width, height } = context.canvas;
+  // On a small picture there is room for numbers alone.
+  const small = width / scale < 560;
   const [sx, sy] = [width / placed.frame.width, height / placed.frame.height];
   const line = Math.max(1.5, 2 * scale);
   context.lineJoin = "round";
@@ -60,7 +62,7 @@ export function draw(context: CanvasRenderingContext2D, placed: Placed, shown: S
     for (const [i, [x, y]] of trail.points.entries()) context[i === 0 ? "moveTo" : "lineTo"](x * sx, y * sy);
     stroke(context, colour(trail.class), line);
   }
-  context.font = `600 ${Math.round(12 * scale)}px system-ui, sans-serif`;
+  context.font = `600 ${Math.round(11 * scale)}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   for (const object of placed.objects) {
     const [x, y, w, h] = object.box;
@@ -70,7 +72,8 @@ export function draw(context: CanvasRenderingContext2D, placed: Placed, shown: S
       context.rect(x * sx, y * sy, w * sx, h * sy);
       stroke(context, paint, line);
     }
-    if (shown.names) label(context, object.track === null ? object.class : `${object.class} ${object.track}`, x * sx, y * sy, paint, scale);
+    const name = small ? (object.track ?? "") : [object.class, object.track].filter((part) => part !== null).join(" ");
+    if (shown.names && name !== "") label(context, String(name), x * sx, y * sy, paint, scale);
   }
 }
 
@@ -84,7 +87,7 @@ function stroke(context: CanvasRenderingContext2D, paint: string, line: number):
 }
 
 function label(context: CanvasRenderingContext2D, text: string, x: number, y: number, paint: string, scale: number): void {
-  const [pad, high] = [4 * scale, 17 * scale];
+  const [pad, high] = [3 * scale, 15 * scale];
   const wide = context.measureText(text).width + 2 * pad;
   const left = Math.min(Math.max(0, x), context.canvas.width - wide);
   const top = y - high >= 0 ? y - high : y;

@@ -84,3 +84,13 @@ test("it forgets", () => {
   assert.equal(past(c)[199], "line 4999");
   for (const [key, kept] of Object.entries(c)) if (kept instanceof Map || kept instanceof Set) assert.ok(kept.size <= 800, `${key}: ${kept.size}`);
 });
+
+test("what was said before comes before, whenever it is told", () => {
+  const c = new Captions();
+  const said = (cue: string, ms: number) => caption(cue, 0, cue, { final: true, captured_at: at(ms), start_ms: ms });
+  c.take(said("third", 3000));
+  c.take(said("first", 1000));
+  c.take(said("second", 2000));
+  assert.deepEqual(past(c), ["first", "second", "third"]);
+  assert.equal(now(c), "third");
+});

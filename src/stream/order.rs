@@ -343,8 +343,11 @@ mod tests {
             let kept = EvidenceConfig { path: dir.path().to_owned(), ..EvidenceConfig::default() };
             let store = EvidenceStore::open(kept, None, clock).expect("store");
             let rules: Vec<Arc<Rule>> = book.rules().map(Arc::clone).collect();
-            let outlet = Outlet::live(Fanout::from_iter([tx]).behind(Gate::new(fence)), None)
-                .ruled(Rules::new(Arc::clone(&info), &rules, &[]), Some(store.clone()), None);
+            let outlet = Outlet::live(Fanout::from_iter([tx]).behind(Gate::new(fence)), None).ruled(
+                Rules::new(Arc::clone(&info), &rules, &[]),
+                Some(store.clone()),
+                None,
+            );
             outlet.publish(Branch::Sight, event.clone());
             assert_eq!(outlet.open_alerts().len(), 1, "the rule has fired");
             drop(outlet);

@@ -70,7 +70,7 @@ fn all_streams_come_with_what_was_seen() {
     assert_eq!(lines, ["line 1", "line 2", "from the hall"]);
     // A stream comes, and is there from its first record on; another goes.
     served.feed.attach(stream("attic"));
-    let status = Status { state: StreamState::Connecting, detail: None, source: None };
+    let status = Status { state: StreamState::Interrupted, detail: None, source: None };
     served.publish(event("attic", 0, Body::Status(status)));
     wait_for_streams(&seeing, &["attic", "hall"]);
     wait_for_streams(&all, &["attic", "cam", "hall"]);

@@ -1,4 +1,6 @@
-//! Our own page in a real browser, under its own strict policy.
+//! Our own page: that it is built of its sources, its own tests, and itself in a real browser, under its own strict policy.
+
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -40,4 +42,26 @@ fn captions_appear_change_and_become_past() {
     assert_eq!(shown["past"].as_array().unwrap().len(), 3, "told once: {shown}");
     served.publish(caption("cam", 3, 1, true, ""));
     shows(&page, "a cue taken back", |t| t["caption"] == "");
+}
+
+/// Runs a script of `console/package.json`; what it needs is there after `make setup-test`.
+#[track_caller]
+fn npm_run(script: &str) {
+    let done = Command::new("npm")
+        .args(["run", "--silent", script])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/console"))
+        .output()
+        .expect("npm: `make setup-test`");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(done.status.success(), "npm run {script}:\n{}{}", said(&done.stdout), said(&done.stderr));
+}
+
+#[test]
+fn what_is_embedded_is_what_the_sources_give() {
+    npm_run("check");
+}
+
+#[test]
+fn its_own_unit_tests_pass() {
+    npm_run("test");
 }

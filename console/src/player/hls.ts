@@ -32,6 +32,10 @@ export class Hls implements Player {
     return start === undefined || Number.isNaN(start) ? null : start + video.currentTime * 1000;
   }
 
+  sound(): void {
+    // It comes with the picture.
+  }
+
   holdBack(): void {
     // HLS is late enough.
   }

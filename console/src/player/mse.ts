@@ -14,6 +14,8 @@ const managed = (globalThis as { ManagedMediaSource?: Source }).ManagedMediaSour
 
 /** Seconds of the past that are kept. */
 const KEEP = 20;
+/** Seconds that are fetched while it is paused. */
+const MOST_PAUSED = 30;
 /** Fragments that may wait for the browser. */
 const MOST_WAITING_BYTES = 32 << 20;
 const LEAST_BEHIND = 0.25;
@@ -32,8 +34,13 @@ export class Mse implements Player {
   private session: string | null = null;
   private clock: { pts: number; captured: number } | null = null;
   private behind = 0.6;
+  private isHeard = false;
   private tries = 0;
   private shown = false;
+  /** Something has come on this connection. */
+  private fresh = false;
+  /** It was paused for so long that nothing is fetched any more. */
+  private resting = false;
   private closed = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly ticking: ReturnType<typeof setInterval>;
@@ -61,6 +68,17 @@ export class Mse implements Player {
     this.behind = Math.min(MOST_BEHIND, Math.max(LEAST_BEHIND, ms / 1000));
   }
 
+  /** Sound that nobody hears is not fetched: a player stalls where it is late. */
+  sound(on: boolean): void {
+    if (on === this.isHeard) return;
+    this.isHeard = on;
+    const old = this.socket;
+    this.socket = null;
+    old?.close();
+    clearTimeout(this.timer);
+    this.connect();
+  }
+
   close(): void {
     this.closed = true;
     clearTimeout(this.timer);
@@ -71,7 +89,8 @@ export class Mse implements Player {
 
   private connect(): void {
     if (this.closed) return;
-    const socket = new WebSocket(socketAddress(streamPath(this.name, "/live.mp4")));
+    this.fresh = false;
+    const socket = new WebSocket(socketAddress(streamPath(this.name, `/live.mp4?sound=${this.isHeard ? "on" : "off"}`)));
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     socket.onmessage = (event) => {
@@ -131,6 +150,7 @@ export class Mse implements Player {
   }
 
   private fragment(bytes: ArrayBuffer): void {
+    this.fresh = true;
     this.waiting.push(bytes);
     this.waitingBytes += bytes.byteLength;
     if (this.waitingBytes > MOST_WAITING_BYTES) {
@@ -171,11 +191,25 @@ export class Mse implements Player {
       if (seek !== null) video.currentTime = seek;
       if (video.playbackRate !== rate) video.playbackRate = rate;
     }
+    this.rest(video, ranges[ranges.length - 1]?.[1] ?? 0);
     this.tidy(KEEP);
-    if (video.readyState >= 2 && this.socket) {
+    if (video.readyState >= 2 && this.fresh) {
       if (!this.shown || this.tries > 0) this.tell({ is: "playing", kind: "mse", note: null });
       this.shown = true;
       this.tries = 0;
+    }
+  }
+
+  /** Who pauses is not sent for ever what he does not look at. */
+  private rest(video: HTMLVideoElement, end: number): void {
+    if (this.resting && !video.paused) {
+      this.resting = false;
+      this.connect();
+    } else if (video.paused && this.socket && end - video.currentTime > MOST_PAUSED) {
+      this.resting = true;
+      const old = this.socket;
+      this.socket = null;
+      old.close();
     }
   }
 

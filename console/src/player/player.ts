@@ -17,6 +17,8 @@ export interface Player {
   capturedAt(): number | null;
   /** How far the picture should stay behind its newest, in milliseconds, so that boxes come in time. Not all can. */
   holdBack(ms: number): void;
+  /** Whether anybody wants to hear it. */
+  sound(on: boolean): void;
   close(): void;
 }
 

@@ -40,6 +40,10 @@ export class Stills implements Player {
     return this.captured;
   }
 
+  sound(): void {
+    // There is none.
+  }
+
   holdBack(): void {
     // A picture is shown when it is there, with its own boxes.
   }

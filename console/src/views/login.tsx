@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { send, words } from "../api.ts";
+import { Text } from "../widgets/text.tsx";
 
 export function Login() {
   const [trouble, setTrouble] = useState<string | null>(null);
@@ -27,7 +28,7 @@ export function Login() {
         <p>This service wants to know who you are.</p>
         <label for="token">Token</label>
         <input id="token" name="token" type="password" autocomplete="current-password" required autofocus aria-invalid={trouble ? true : undefined} aria-describedby="login-trouble" />
-        <p id="login-trouble" class="trouble" role="alert">{trouble}</p>
+        <p id="login-trouble" class="trouble" role="alert">{trouble && <Text of={trouble} />}</p>
         <button class="primary" disabled={busy}>Open</button>
         <p class="quiet">It stands under <code>http.token</code> or <code>[http.users]</code> in the configuration of the service. Whoever runs the service has it.</p>
       </form>

@@ -8,7 +8,7 @@ import type { Kind, Point } from "../rules.ts";
 import { alerts, attachable, hub, loadStreams, now, operator, streams, visible } from "../state.ts";
 import { look } from "../theme.ts";
 import { ago, span } from "../time.ts";
-import type { RuleView, Stream } from "../types.ts";
+import type { Caption, RuleView, Stream } from "../types.ts";
 import { CaptionBox, Now } from "../widgets/caption-box.tsx";
 import { Charts } from "../widgets/charts.tsx";
 import { Dialog } from "../widgets/dialog.tsx";
@@ -17,6 +17,7 @@ import { Picture } from "../widgets/picture.tsx";
 import { Severity, State, Tags } from "../widgets/pill.tsx";
 import { RuleTool } from "../widgets/rule-tool.tsx";
 import { Board, Shapes } from "../widgets/shapes.tsx";
+import { Text } from "../widgets/text.tsx";
 import { toast } from "../widgets/toast.tsx";
 
 export function StreamView({ name }: { name: string }) {
@@ -32,7 +33,11 @@ export function StreamView({ name }: { name: string }) {
       rules.value ??= null;
     }
   };
-  useEffect(() => void loadRules(), [name]);
+  useEffect(() => {
+    void loadRules();
+    // What was said before somebody looked.
+    get<{ records: Caption[] }>(streamPath(name, "/captions?recent=50")).then((answer) => answer.records.forEach((record) => hub.take(record)), () => {});
+  }, [name]);
   if (streams.value === null) return <p class="boot">Loading…</p>;
   if (!stream) return <div class="empty"><h1>No such stream</h1><p>There is no stream <code>{name}</code> (any more). <a href="#/">To the wall</a></p></div>;
   const begin = (what: Kind) => {
@@ -52,7 +57,7 @@ export function StreamView({ name }: { name: string }) {
         <Tags tags={stream.tags} />
         <div class="tools"><Detach stream={stream} /></div>
       </div>
-      {stream.state !== "playing" && stream.detail && <p class="note warn">{stream.detail}</p>}
+      {stream.state !== "playing" && stream.detail && <p class="note warn"><Text of={stream.detail} /></p>}
       <div class="columns">
         <div class="main-column">
           <Picture stream={stream} quiet={drawing}>
@@ -136,7 +141,7 @@ function Facts({ stream }: { stream: Stream }) {
   const dropped = Object.entries(figures?.n_dropped ?? {}).filter(([reason, n]) => reason !== "sampling" && n > 0);
   const counts = visible.value ? watched.counts() : [];
   const rows: [string, string | null][] = [
-    ["In sight", counts.length > 0 ? counts.map(([c, n]) => `${c} ${n}`).join(", ") : stream.state === "playing" ? "nothing" : null],
+    ["In sight", counts.length > 0 ? counts.map(([c, n]) => `${c} ${n}`).join(", ") : stream.state === "playing" && watched.detectionsAt > 0 ? "nothing" : null],
     ["Analysed", figures ? `${figures.fps.toFixed(1)} pictures a second${figures.latency_ms ? `, ${span(figures.latency_ms)} each` : ""}` : null],
     ["Words late", stream.speech_lag_ms === null ? null : span(stream.speech_lag_ms)],
     ["Left out", figures ? (dropped.length > 0 ? dropped.map(([r, n]) => `${n} ${r.replaceAll("_", " ")}`).join(", ") : "none") : null],

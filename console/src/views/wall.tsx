@@ -10,6 +10,9 @@ import { Icon } from "../widgets/icon.tsx";
 import { levelOf } from "../widgets/pill.tsx";
 import { Tile } from "../widgets/tile.tsx";
 
+/** So few streams get bigger tiles, and a word on what one can do. */
+const FEW = 2;
+
 export function Wall() {
   const text = useSignal("");
   const tag = useSignal("");
@@ -41,7 +44,8 @@ export function Wall() {
         </div>
       </div>
       {shown.length === 0 && <p class="empty">No stream fits. <button class="link" onClick={() => { text.value = ""; tag.value = ""; }}>Show all {all.length}</button></p>}
-      <ul class="wall">{shown.map((stream) => <Tile key={stream.name} stream={stream} />)}</ul>
+      {all.length <= FEW && <p class="hint">Open a stream to watch it live, with its boxes and captions, and to draw on its picture what you want to be told of. <a href="#/alerts">Alerts</a> keeps what happened, <a href="#/transcripts">Transcripts</a> finds what was said.</p>}
+      <ul class={`wall ${shown.length <= FEW ? "few" : ""}`}>{shown.map((stream) => <Tile key={stream.name} stream={stream} />)}</ul>
       {adding.value && <Dialog title="Add a stream" onClose={() => (adding.value = false)}><AddStream onDone={() => (adding.value = false)} /></Dialog>}
     </>
   );

@@ -115,7 +115,7 @@ function Keep({ url, credentials, probe, picture, onDone }: { url: string; crede
           {profiles.value.map((p) => <option key={p.name} value={p.name}>{p.name}: {[p.detect && `looks (${p.detect})`, p.transcribe && `listens (${p.transcribe})`].filter(Boolean).join(", ") || "nothing"}</option>)}
         </select>
       </div>
-      <p class="trouble" role="alert">{trouble.value}</p>
+      <p class="trouble" role="alert">{trouble.value && <Text of={trouble.value} />}</p>
       <button class="primary" disabled={busy.value || wrong !== null}>{busy.value ? "Adding…" : "Add it"}</button>
     </form>
   );

@@ -58,13 +58,17 @@ export function CaptionBox({ stream }: { stream: Stream }) {
   );
 }
 
+/** A line that comes now may have begun so long ago. */
+const JUST_SAID_MS = 15_000;
+
 /** What a screen reader says: each line once, when nothing of it changes any more. Only what comes from now on. */
 function Spoken({ name }: { name: string }) {
   const watched = hub.of(name);
   watched.changed.value;
-  const from = useRef<Set<string> | null>(null);
-  from.current ??= new Set(watched.captions.lines.map((l) => l.key));
-  const fresh = watched.captions.lines.filter((l) => l.kind === "words" && !from.current?.has(l.key)).slice(-5);
+  const from = useRef<{ keys: Set<string>; at: number } | null>(null);
+  from.current ??= { keys: new Set(watched.captions.lines.map((l) => l.key)), at: hub.skew.server(Date.now()) - JUST_SAID_MS };
+  const { keys, at } = from.current;
+  const fresh = watched.captions.lines.filter((l) => l.kind === "words" && !keys.has(l.key) && !(Date.parse(l.at ?? "") < at)).slice(-5);
   return <div class="visually-hidden" role="log" aria-live="polite" aria-label="Captions, line by line">{fresh.map((l) => <p key={l.key}>{l.text.replaceAll("\n", " ")}</p>)}</div>;
 }
 
@@ -73,8 +77,8 @@ function Choices() {
   const set = (change: Partial<typeof look.value>) => (look.value = { ...look.value, ...change });
   return (
     <div class="choices" role="group" aria-label="How captions look">
-      <button class="chip" aria-label="Smaller captions" disabled={size <= SIZES[0]} onClick={() => set({ size: step(size, -1) })}>A−</button>
-      <button class="chip" aria-label="Larger captions" disabled={size >= (SIZES[SIZES.length - 1] ?? size)} onClick={() => set({ size: step(size, 1) })}>A+</button>
+      <button class="chip" disabled={size <= SIZES[0]} onClick={() => set({ size: step(size, -1) })}>A−<span class="visually-hidden"> smaller captions</span></button>
+      <button class="chip" disabled={size >= (SIZES[SIZES.length - 1] ?? size)} onClick={() => set({ size: step(size, 1) })}>A+<span class="visually-hidden"> larger captions</span></button>
       <label><span class="visually-hidden">Colours of captions</span>
         <select value={contrast} onChange={(e) => set({ contrast: e.currentTarget.value as (typeof CONTRASTS)[number] })}>
           {CONTRASTS.map((c) => <option key={c} value={c}>{c.replaceAll("-", " ")}</option>)}

@@ -50,7 +50,7 @@ function options(host: HTMLElement, columns: Columns): Plot.Options {
     width: host.clientWidth || 300, height: 130, legend: { show: false },
     cursor: { y: false, points: { size: 5 } },
     scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
-    axes: [{ ...axis, values: "{HH}:{mm}" , space: 60 }, { ...axis, size: 36, space: 28 }],
+    axes: [{ ...axis, values: "{HH}:{mm}", space: 60, size: 26 }, { ...axis, size: 36, space: 28 }],
     series: [{}, ...columns.lines.map((l, i) => ({ label: l.name, stroke: paint(COLOURS[i % COLOURS.length] as string), width: 1.5, points: { show: false }, spanGaps: false }))],
   };
 }

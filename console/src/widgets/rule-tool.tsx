@@ -5,6 +5,7 @@ import { useId } from "preact/hooks";
 import { send, streamPath, words } from "../api.ts";
 import { build, isLine, leastPoints, mostPoints, say, suggestName, toml, within, wrong, type Draft, type Kind, type Point } from "../rules.ts";
 import type { Stream } from "../types.ts";
+import { Text } from "./text.tsx";
 import { toast } from "./toast.tsx";
 
 /** Where points begin that are set without a mouse. */
@@ -75,13 +76,13 @@ export function RuleTool({ stream, kind, points, classes, taken, onDone, onKept 
         <input id={`${id}-name`} value={draft.name} spellcheck={false} autocomplete="off" onInput={(e) => (named.value = e.currentTarget.value)} />
       </div>
       <Numbers kind={kind.value} points={points} />
-      <p class="say">{problem ?? say(draft)}</p>
+      <p class="say"><Text of={problem ?? say(draft)} /></p>
       {pasted && problem === null && <Paste text={toml(draft, stream.name)} origin={stream.origin} />}
       <div class="row">
         {!pasted && <button class="primary" disabled={problem !== null || busy.value}>{busy.value ? "Keeping…" : "Keep this rule"}</button>}
         <button type="button" onClick={onDone}>{pasted ? "Close" : "Cancel"}</button>
       </div>
-      <p class="trouble" role="alert">{trouble.value}</p>
+      <p class="trouble" role="alert">{trouble.value && <Text of={trouble.value} />}</p>
     </form>
   );
 }

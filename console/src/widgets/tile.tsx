@@ -11,6 +11,7 @@ import { ago, span } from "../time.ts";
 import type { Stream } from "../types.ts";
 import { Icon } from "./icon.tsx";
 import { State, Tags } from "./pill.tsx";
+import { Text } from "./text.tsx";
 
 export function Tile({ stream }: { stream: Stream }) {
   const open = [...alerts.value.values()].filter((a) => a.stream === stream.name && isCalling(a));
@@ -65,8 +66,8 @@ function Picture({ stream }: { stream: Stream }) {
   return (
     <a ref={link} class={`picture ${old ? "old" : ""}`} href={href({ view: "stream", name: stream.name })} tabIndex={-1} aria-hidden="true">
       <canvas ref={canvas} hidden={!shown.value} />
-      {old ? <span class="veil"><span>{stream.detail ?? sentence(stream.state)}</span></span>
-        : trouble.value ? <span class="veil"><span>{trouble.value}</span></span>
+      {old ? <span class="veil"><span><Text of={stream.detail ?? sentence(stream.state)} /></span></span>
+        : trouble.value ? <span class="veil"><span><Text of={trouble.value} /></span></span>
         : !shown.value && <span class="veil"><span>Waiting for a picture…</span></span>}
     </a>
   );

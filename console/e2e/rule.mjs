@@ -1,0 +1,51 @@
+// A zone is drawn on the picture, becomes a rule, and its alert is seen, acknowledged and silenced. STREAM is an attached stream
+// (not one of the configuration file) with people in it.
+import { journey, must, shot, tell, theStream, until } from "./lib.mjs";
+
+const RULE = process.env.RULE ?? "drawn-zone";
+
+await journey("rule", async (open) => {
+  const page = await open();
+  const stream = await theStream(page);
+  const home = page.url().split("#")[0];
+  await page.goto(`${home}#/streams/${stream}`);
+  await page.click("text=Draw a zone");
+  const board = await page.locator(".board").boundingBox();
+  for (const [x, y] of [[0.05, 0.2], [0.95, 0.2], [0.95, 0.95]]) await page.mouse.click(board.x + x * board.width, board.y + y * board.height);
+  // The fourth by keyboard alone.
+  await page.click("text=Set a point");
+  await page.focus(".point >> nth=3");
+  for (let i = 0; i < 5; i++) await page.keyboard.press("Shift+ArrowLeft");
+  const points = await page.$$eval(".numbers li", (rows) => rows.map((r) => [...r.querySelectorAll("input")].map((i) => Number(i.value))));
+  must(points.length === 4 && Math.abs(points[0][0] - 5) < 1 && points[3][0] === 5, "points are elsewhere", points);
+  await page.fill(".rule input[type=number] >> nth=0", "0");
+  await page.fill(".rule .fields input:not([type=number])", RULE);
+  await shot(page, "rule-drawn");
+  await page.click("text=Keep this rule");
+  await until("that the rule is in force", () => page.$(`.list >> text=${RULE}`));
+  await page.waitForSelector(".stage .shapes polygon");
+  tell({ rule: RULE, points });
+  const row = await until("its alert", async () => {
+    await page.goto(`${home}#/alerts?rule=${RULE}`);
+    await page.waitForTimeout(500);
+    return page.$(".alert-row");
+  }, 90_000);
+  await until("the picture of the alert", () => page.$eval(".alert-row img", (e) => e.naturalWidth > 0).catch(() => false));
+  tell({ alert: await row.textContent() });
+  await page.click(".alert-row .alert-title a");
+  await page.waitForSelector("text=What you can do");
+  await page.fill("#main form input", "seen by the test");
+  await page.click("button:has-text('Acknowledge')");
+  await until("that it is acknowledged", () => page.$(".marks >> text=seen by the test"));
+  await page.click("summary:has-text('Silence')");
+  await page.fill("input[placeholder='the gardeners are here']", "a test");
+  await page.click("button:text-is('Silence')");
+  await until("that it is silenced", () => page.$(".marks >> text=a test"));
+  await shot(page, "rule-alert");
+  await page.goto(`${home}#/alerts`);
+  await page.click("text=End it");
+  // And away with the rule.
+  await page.goto(`${home}#/streams/${stream}`);
+  await page.click(`[aria-label="Take the rule ${RULE} away"]`);
+  await until("that the rule is gone", async () => !(await page.$(`.list >> text=${RULE}`)));
+});
