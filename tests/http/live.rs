@@ -76,7 +76,7 @@ fn all_streams_come_with_what_was_seen() {
     wait_for_streams(&all, &["attic", "cam", "hall"]);
     for follower in [&all, &seeing] {
         let status = wait_for("its status", || told(follower, "status").pop());
-        assert_eq!((&status["stream"], &status["state"]), (&"attic".into(), &"connecting".into()));
+        assert_eq!((&status["stream"], &status["state"]), (&"attic".into(), &"interrupted".into()));
     }
     let last = caption("hall", 9, 0, true, "goodbye");
     served.publish(last);
