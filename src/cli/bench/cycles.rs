@@ -71,7 +71,8 @@ pub(super) fn run(args: &Args, log: Option<&str>) -> anyhow::Result<ExitCode> {
     let profile = ProfileConfig {
         detect: args.detect.clone(),
         transcribe: args.transcribe.clone(),
-        sampling: ingest::Sampling::All,
+        // One picture is enough to know that it was really analysed.
+        sampling: ingest::Sampling::Fps(1.0),
         ..ProfileConfig::default()
     };
     let sinks = BTreeMap::from([("file".to_owned(), SinkConfig::File(FileConfig::new(folder.0.join("events.jsonl"))))]);
