@@ -99,7 +99,7 @@ fn the_document_knows_every_route_and_every_route_is_there() {
             n_operations += 1;
         }
     }
-    assert_eq!(n_operations, 23);
+    assert_eq!(n_operations, 25);
     let body = &document["paths"]["/v1/streams/{name}"]["put"]["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(body["$ref"], "#/components/schemas/Attachment");
     let fields = &document["components"]["schemas"]["Attachment"]["properties"];
