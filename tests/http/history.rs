@@ -342,7 +342,7 @@ fn what_is_said_is_found_at_its_time_also_after_a_restart() {
         assert_eq!(ms(heard) - ms(record), later);
     }
     // A word is found, at the time at which it is spoken: within the first three seconds.
-    let search = |address: &str| get(address, "/v1/history/transcripts?q=%22my+fellow%22+ameri");
+    let search = |address: &str| get(address, "/v1/history/transcripts?q=%22fellow+americans%22");
     let found = search(&address);
     let found = &found["transcripts"][0];
     let words = found["words"].as_array().unwrap();

@@ -187,11 +187,17 @@ impl Store {
                 removed.more = n > 0;
             }
         }
-        // It gives a row for each page, and has to be run to its end.
-        self.db
-            .execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))
-            .map_err(database("tidy up", &self.path))?;
+        self.give_back().map_err(database("tidy up", &self.path))?;
         Ok(removed)
+    }
+
+    /// Gives the disk some of the pages that are free.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        // One row a page: it has to be run to its end.
+        let mut vacuum = self.db.prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
     }
 
     /// Deletes what was told before `until`, a step of it; gives how many rows, and whether that was all.

@@ -17,7 +17,7 @@ fn written(format: Format, events: &[Event]) -> String {
 #[test]
 fn records_are_those_of_the_wire() {
     let event = said("cam", 1, "one two");
-    assert_eq!(written(Format::Jsonl, &[event.clone()]), crate::wire::encode(&event, Some(at(0))) + "\n");
+    assert_eq!(written(Format::Jsonl, std::slice::from_ref(&event)), crate::wire::encode(&event, Some(at(0))) + "\n");
 }
 
 #[test]
