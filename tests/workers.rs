@@ -12,6 +12,7 @@ use crate::chaos::Scale;
 mod account;
 mod fleet;
 mod rules;
+mod rules;
 
 use account::Account;
 use fleet::{Arena, FPS, Fleet, now_ms, wait_for};

@@ -33,6 +33,12 @@ fn every_worker_has_a_stream_s_own_rules() {
     let broker = arena.broker();
     let mut fleet = Fleet::start_all(broker, "rules-of-workers", &["w1", "w2"]);
     let url = "test://?width=320&height=240&fps=5";
+    // Else the stream may move once more, which is not what is looked at here.
+    wait_for("the leases are shared out", || {
+        let workers = fleet.workers[0].ask("GET", "/v1/workers", None)?.1["workers"].as_array().cloned()?;
+        let n_leases = workers.iter().map(|worker| worker["leases"].as_array().map_or(0, Vec::len));
+        (workers.len() == 2 && n_leases.into_iter().all(|n| n == 12)).then_some(())
+    });
     let attachment = json!({ "url": url, "rules": { "first": no_train() } });
     // The topics may just be being made.
     wait_for("the stream is attached", || {
