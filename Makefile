@@ -49,10 +49,11 @@ fuzz: setup ## fuzz the files of a spool and its records, FUZZ_SECS=120 each (wa
 	  CARGO_TARGET_DIR="$(CACHE)/fuzz-target" cargo +nightly fuzz run --fuzz-dir . $$target -- \
 	  -max_total_time=$(or $(FUZZ_SECS),120) -max_len=65536; done
 
-bench: build ## CPU, memory, delays, errors: pictures, speech, delivery, next to their peers where those are
+bench: build ## CPU, memory, delays, errors: pictures, speech, delivery, alerts, next to their peers where those are
 	@tools/bench/bench.py "$(BIN)" $(BENCH_ARGS)
 	@tools/bench/speech.py "$(BIN)" $(SPEECH_ARGS)
 	@tools/bench/delivery.py "$(BIN)" $(DELIVERY_ARGS)
+	@tools/bench/alerts.py "$(BIN)" $(ALERTS_ARGS)
 
 lint: setup-lint ## rustfmt, clippy, cargo-deny, typos, stale generated docs
 	@cargo fmt --all --check

@@ -154,8 +154,9 @@ fn what_nobody_analysed_between_two_runs_is_told_once() {
         let now = SystemClock::new().wall();
         let analysed_at = Timestamp::from_millisecond(now.as_millisecond() - secs * 1000).unwrap();
         let pts = Pts::from_millis(90_000);
+        let (session_id, told_at) = (session.clone(), analysed_at);
         let earlier =
-            Earlier { session: session.clone(), pts, analysed_at, released, position: None, alerts: Vec::new() };
+            Earlier { session: session_id, pts, analysed_at, told_at, released, position: None, alerts: Vec::new() };
         stand.start(STEADY, Some(5), Some(earlier)).unwrap();
         // A successor that comes before this run has played knows of the earlier one all the same.
         let reading = stand.reading("steady").unwrap();

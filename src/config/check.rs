@@ -93,6 +93,12 @@ pub fn parse(origin: &str, text: &str, env: Env<'_>) -> Result<Checked, Problems
                 Err(e) => problems.push(wrong(format!("`token`: {e}"))),
             }
         }
+        if let Some(address) = checked.advertise.take() {
+            match expand(&address, env) {
+                Ok(address) => checked.advertise = Some(address),
+                Err(e) => problems.push(wrong(format!("`advertise`: {e}"))),
+            }
+        }
         problems.extend(checked.check().err().map(|e| wrong(e.to_string())));
         checked_http = Some(checked);
     }

@@ -26,7 +26,7 @@ pub trait Stage: Send {
     fn detached(&mut self, _name: &StreamName) {}
 
     /// The run before this one goes on while this one connects (a stream that is handed over) and has come further: what
-    /// a stream that has not played yet is to go on from. One that has played is not concerned.
+    /// a stream that has not played yet is to go on from. To one that has played it says that the other was still there.
     fn earlier(&mut self, _name: &StreamName, _earlier: Earlier) {}
 
     /// The streams that were started and are not yet gone.
@@ -52,6 +52,8 @@ pub struct Earlier {
     pub pts: Pts,
     /// When.
     pub analysed_at: Timestamp,
+    /// When that was told.
+    pub told_at: Timestamp,
     /// It was let go of in good order.
     pub released: bool,
     /// Where a source that can be resumed goes on: its own time.

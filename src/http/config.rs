@@ -26,7 +26,7 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Address at which others reach this service, where that is not the one it listens on, such as `worker-2.lan:8642` or
     /// `https://worker-2.example.org`: other workers name it to whoever asks them for a stream that this one has. Needed with
-    /// `[cluster]` where `listen` is `0.0.0.0` or `[::]`. Default: `listen`.
+    /// `[cluster]` where `listen` is `0.0.0.0` or `[::]`. `${NAME}` is replaced by that environment variable. Default: `listen`.
     pub advertise: Option<String>,
     /// The secret that clients have to send (`Authorization: Bearer ...`): at least 16 letters, digits or `-._~+/=`.
     /// Example: `"${EYEWITNESS_TOKEN}"`; make one with `openssl rand -hex 24`. Default: none, everybody on this machine

@@ -63,6 +63,8 @@ pub(super) struct Life {
     pub(super) state: Option<(StreamState, Option<String>)>,
     /// What an earlier run left, until this one plays.
     pub(super) earlier: Option<Earlier>,
+    /// What is a gap unless the earlier run turns out to have been there when this one began to play.
+    pub(super) unsure: Option<Unsure>,
     /// None before it has played.
     pub(super) resumable: Option<bool>,
 }
@@ -78,6 +80,7 @@ impl Life {
             source: None,
             state: None,
             earlier,
+            unsure: None,
             resumable: None,
         }
     }
@@ -89,8 +92,28 @@ impl Life {
     }
 }
 
+/// A gap that may be none.
+pub(super) struct Unsure {
+    pub(super) gap: Event,
+    /// When the earlier run was last heard of.
+    pub(super) told_at: Timestamp,
+    /// When it is told if nothing more is heard, on the monotonic clock.
+    pub(super) due: Duration,
+}
+
 /// A stream that changes hands within this time has no gap.
 const WITHOUT_GAP: Duration = Duration::from_secs(2);
+/// Who was heard of within this time may still be there: what it has looked at meanwhile is on its way. Workers tell it every
+/// second, and more often while they hand over.
+const HEARD_LATELY: Duration = Duration::from_secs(3);
+/// So long such a one is listened for.
+pub(super) const LAST_WORD: Duration = Duration::from_secs(4);
+
+/// Whether the earlier run may be there still, and a gap be none.
+pub(super) fn may_be_there(earlier: &Earlier, now: Timestamp) -> bool {
+    !earlier.released
+        && Duration::try_from(now.duration_since(earlier.told_at)).is_ok_and(|silent| silent <= HEARD_LATELY)
+}
 
 /// The stretch between an earlier run and this one, if there is one worth telling: a gap of the old session, whose id is the
 /// same whoever tells it, and however often.
@@ -187,6 +210,7 @@ mod tests {
                 session: session.clone(),
                 pts: Pts::from_millis(60_000),
                 analysed_at: at(5_000),
+                told_at: at(5_000),
                 released,
                 position: None,
                 alerts: Vec::new(),

@@ -11,9 +11,12 @@ pub mod order;
 mod pace;
 mod sight;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use base::{
@@ -41,7 +44,7 @@ use parking_lot::Mutex;
 
 pub use self::account::{Counts, Findings, Outcome, Reached, Standing};
 use self::{
-    account::Life,
+    account::{Life, Unsure},
     eyes::{Eyes, EyesLane},
     hearing::Hearing,
     holdup::{State, Watch},
@@ -280,21 +283,28 @@ impl Analysis {
         outlet.open_alerts()
     }
 
-    /// The run before this one has come to here. Says nothing to a run that has played already.
+    /// The run before this one has come to here; if this one plays already, the other one was there when it began.
     pub fn begin_after(&self, earlier: Earlier) {
         let mut life = self.life.lock();
         if life.source.is_none() {
             life.earlier = Some(earlier);
+        } else if life.unsure.as_ref().is_some_and(|unsure| earlier.told_at > unsure.told_at) {
+            life.unsure = None;
         }
     }
 
-    /// Something was held back at the fence, which is open again: it is to be told.
+    /// Something is to be told that was held back: at the fence, which is open again, or until it was sure.
     pub fn was_held_back(&self) -> bool {
         self.gate.as_ref().is_some_and(|gate| gate.wants_telling())
+            || self.life.lock().unsure.as_ref().is_some_and(|unsure| self.clock.monotonic() >= unsure.due)
     }
 
     /// Tells what was held back, and how the stream is now. May wait for a sink.
     pub fn tell_held_back(&self) {
+        let unsure = self.life.lock().unsure.take_if(|unsure| self.clock.monotonic() >= unsure.due);
+        if let Some(unsure) = unsure {
+            self.tell_absence(unsure.gap);
+        }
         let Some(Held { session, from, to }) = self.gate.as_ref().and_then(|gate| gate.reopen()) else { return };
         let stream = self.info.name.as_str();
         tracing::warn!(stream, from_ms = from.millis(), to_ms = to.millis(), "gap: this process was frozen");
@@ -313,6 +323,13 @@ impl Analysis {
         }
     }
 
+    /// Nobody had the stream between an earlier run and this one.
+    fn tell_absence(&self, gap: Event) {
+        tracing::warn!(stream = self.info.name.as_str(), session = %gap.session, "gap: nobody had the stream");
+        self.findings.counts.lock().n_gaps += 1;
+        self.publish(gap);
+    }
+
     /// Nobody goes on with it: at its close, what is open is over.
     pub fn detached(&self) {
         self.is_detached.store(true, Relaxed);
@@ -320,6 +337,9 @@ impl Analysis {
 
     /// After ingest has been joined: infers what is pending, publishes the end, lets go of the model and the sinks.
     pub fn close(&self) {
+        if let Some(unsure) = self.life.lock().unsure.as_mut() {
+            unsure.due = Duration::ZERO;
+        }
         self.tell_held_back();
         self.drain();
         self.lane.lock().take();
@@ -433,10 +453,14 @@ impl MediaConsumer for Analysis {
                     life.earlier.take().filter(|_| !resume.resumed)
                 };
                 self.outlet.lock().restart();
-                if let Some(gap) = earlier.and_then(|earlier| account::gap_since(&earlier, &self.info, now)) {
-                    tracing::warn!(stream, session = %gap.session, "gap: nobody had the stream");
-                    self.findings.counts.lock().n_gaps += 1;
-                    self.publish(gap);
+                let gap = earlier.and_then(|e| Some((account::gap_since(&e, &self.info, now)?, e)));
+                match gap {
+                    Some((gap, earlier)) if account::may_be_there(&earlier, now) => {
+                        let due = self.clock.monotonic() + account::LAST_WORD;
+                        self.life.lock().unsure = Some(Unsure { gap, told_at: earlier.told_at, due });
+                    }
+                    Some((gap, _)) => self.tell_absence(gap),
+                    None => {}
                 }
                 self.status(StreamState::Playing, None, Some(source));
             }
@@ -487,87 +511,4 @@ pub fn describe(source: &SourceDescription) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use base::{
-        media::{MediaDescription, Resume, StreamName},
-        queue::{WhenFull, queue},
-        time::ManualClock,
-    };
-
-    use super::*;
-    use crate::control::fence::Fence;
-
-    #[test]
-    fn sources_are_described() {
-        let video = Some(MediaDescription { codec: "h264".into(), size: Some((768, 576)) });
-        let audio = Some(MediaDescription { codec: "aac".into(), size: None });
-        assert_eq!(describe(&SourceDescription { video, audio }), "h264 768x576, aac");
-        assert_eq!(describe(&SourceDescription::default()), "no media");
-    }
-
-    #[test]
-    fn what_a_frozen_process_held_back_is_one_gap_and_then_the_present_state() {
-        let clock = ManualClock::new();
-        let (tx, rx) = queue("sink:x", 64, WhenFull::DropNewest);
-        let fence = Fence::new(clock.clone(), Duration::from_secs(3));
-        let name = StreamName::new("a").expect("name");
-        let analysis = Analysis::start(AnalysisOptions {
-            info: Arc::new(StreamInfo { name, tags: Default::default(), epoch: Some(7) }),
-            sight: None,
-            hearing: None,
-            recorded: false,
-            fanout: Fanout::from_iter([tx]).behind(Gate::new(Arc::clone(&fence))),
-            tracer: None,
-            players: None,
-            clock: clock.clone(),
-            session: None,
-            earlier: None,
-            rules: Vec::new(),
-            evidence: None,
-        })
-        .expect("starts");
-        let session = SessionId::derived([b"s".as_slice()]);
-        let source = SourceDescription::default();
-        let resume = Resume { resumable: false, resumed: false };
-        analysis.notice(Notice::Playing { session: session.clone(), source: source.clone(), resume });
-        let told = || {
-            let mut events = Vec::new();
-            rx.recv_many(64, Duration::ZERO, &mut events);
-            events
-        };
-        assert_eq!(told().len(), 1);
-        fence.hold(true);
-        let outage = |from, to| Notice::Gap {
-            session: None,
-            from: Pts::from_millis(from),
-            to: Pts::from_millis(to),
-            reason: GapReason::Stalled,
-            detail: "no media".into(),
-        };
-        analysis.notice(outage(5000, 8000));
-        analysis.notice(Notice::Interrupted {
-            reason: GapReason::Stalled,
-            detail: "away".into(),
-            retry_in: Duration::from_secs(1),
-        });
-        analysis.notice(outage(6000, 7000));
-        analysis.tell_held_back();
-        assert!(told().is_empty() && !analysis.was_held_back(), "nothing before the leases are sure");
-        fence.hold(false);
-        assert!(analysis.was_held_back());
-        analysis.tell_held_back();
-        analysis.tell_held_back();
-        let events = told();
-        let [gap, status] = &events[..] else { panic!("{events:?}") };
-        let Body::Gap(told_gap) = &gap.body else { panic!("{gap:?}") };
-        assert_eq!(
-            (&gap.session, told_gap.reason, told_gap.to),
-            (&session, GapReason::Stalled, Pts::from_millis(6000))
-        );
-        assert!(told_gap.detail.as_deref().is_some_and(|detail| detail.contains("was frozen")));
-        let away = Status { state: StreamState::Interrupted, detail: Some("away".into()), source: None };
-        assert_eq!(status.body, Body::Status(away));
-    }
-}
+mod tests;

@@ -92,7 +92,11 @@ fn the_program_takes_every_configuration() {
         let rendered = Rendered::of(&["--values", path.to_str().unwrap()]);
         let scene = Scene::new();
         scene.file("eyewitness.toml", rendered.config());
-        let done = scene.command(&["validate", "eyewitness.toml"]).env("EYEWITNESS_WEBHOOK_SECRET", "x").output();
+        let done = scene
+            .command(&["validate", "eyewitness.toml"])
+            .env("EYEWITNESS_WEBHOOK_SECRET", "x")
+            .env("POD_NAME", "eyewitness-0")
+            .output();
         let done = crate::harness::Done::from(done.unwrap());
         assert!(done.status.success(), "{name}: {}\n{}", done.stderr, rendered.config());
     }

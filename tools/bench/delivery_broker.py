@@ -67,7 +67,7 @@ def jars():
 class Broker:
     """Runs inside `with`."""
 
-    def __init__(self, home, heap_mib=512):
+    def __init__(self, home, heap_mib=512, more=""):
         self.home, self.heap_mib = home, heap_mib
         self.java = self.guard = None
         self.jars = jars()
@@ -86,7 +86,7 @@ class Broker:
             "listener.security.protocol.map=PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
             "broker.session.timeout.ms=3000\nbroker.heartbeat.interval.ms=500\n"
             "num.partitions=1\nauto.create.topics.enable=true\noffsets.topic.replication.factor=1\n"
-            f"transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\nlog.dirs={home / 'data'}\n"
+            f"transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\nlog.dirs={home / 'data'}\n{more}"
         )
         made = subprocess.run(
             self.command("kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER_ID, "-c"),

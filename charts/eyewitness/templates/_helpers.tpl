@@ -113,6 +113,8 @@ app.kubernetes.io/component: worker
 {{- with $values.kafka.topics.replication_factor }}{{- $_ := set $cluster "replication_factor" . }}{{- end -}}
 {{- with $values.kafka.topics.create }}{{- $_ := set $cluster "create_topics" . }}{{- end -}}
 {{- $_ := set $made "cluster" $cluster -}}
+{{- /* Workers name this address to whoever asks them for a stream that another one has. */ -}}
+{{- $_ := set $http "advertise" (printf "${POD_NAME}.%s-workers.%s.svc:%d" (include "eyewitness.fullname" .) .Release.Namespace (int $values.http.port)) -}}
 {{- $_ := set $made "attachments" (dict "folder" "/etc/eyewitness/attachments" "secrets_folder" "/etc/eyewitness/secrets") -}}
 {{- end -}}
 {{- /* On the volume of the spool, which it must not fill. */ -}}

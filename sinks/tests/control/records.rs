@@ -71,6 +71,27 @@ fn what_is_written_is_read_by_all() {
     }
 }
 
+/// Reports come all the time where there are many streams: a topic that is never quiet has an end all the same.
+#[test]
+fn who_comes_while_others_write_all_the_time_catches_up() {
+    let clock = SystemClock::new();
+    let config = cluster("never-quiet");
+    let mut writer = Member::start(&config, "writer", &clock);
+    writer.caught_up();
+    let comer = Member::start(&config, "comer", &clock);
+    let mut n_written = 0;
+    // 100 a second, more often than a reader's fetch waits for news.
+    while !comer.heard().iter().any(|news| news["news"] == "caught_up") {
+        writer.post(
+            json!({ "post": "checkpoint", "name": format!("s{}", n_written % 30), "text": n_written.to_string() }),
+        );
+        n_written += 1;
+        assert!(n_written < 9000, "90 s of reports, and still not caught up");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    comer.wait_held(6);
+}
+
 #[test]
 fn claims_have_one_order() {
     let clock = SystemClock::new();

@@ -131,7 +131,7 @@ pub enum Action {
     },
     /// Start a stream.
     Start(Box<Start>),
-    /// A stream that has not played yet has something newer to go on from.
+    /// A stream that has not played yet, or only just now, is told of something newer to go on from.
     Earlier {
         /// Its name.
         name: StreamName,

@@ -23,6 +23,8 @@ use crate::{
 
 /// A stream that is handed over goes on so long without a successor.
 pub(super) const HAND_OVER: Duration = Duration::from_secs(10);
+/// So long after it has begun to play, a stream is still told what the run before it says.
+const HEARD_AFTER: Duration = Duration::from_secs(5);
 /// Streams started in one step: each may take some 100 ms, in which nobody listens to the plane.
 const STARTS: usize = 4;
 
@@ -48,8 +50,8 @@ pub(super) struct Run {
     pub(super) is_stale: bool,
     /// What was resolved last, whatever came of it. Two workers may have made different changes under one revision.
     resolved: Option<(u64, Attachment)>,
-    /// It has come so far as to play.
-    has_played: bool,
+    /// When it had come so far as to play.
+    played_at: Option<Duration>,
     /// What an earlier run left.
     pub(super) earlier: Option<Report>,
     /// What was told last.
@@ -111,7 +113,7 @@ impl Run {
             handing_since: None,
             is_stale: false,
             resolved: None,
-            has_played: false,
+            played_at: None,
             earlier: None,
             told: None,
             is_posting: false,
@@ -137,7 +139,7 @@ impl Run {
 
     /// It has come so far as to play.
     pub(super) const fn has_played(&self) -> bool {
-        self.has_played
+        self.played_at.is_some()
     }
 
     /// In the word of reports.
@@ -149,8 +151,10 @@ impl Run {
         }
     }
 
-    fn read(&mut self, reading: StreamReading) {
-        self.has_played |= matches!(reading.state, Some(StreamState::Playing | StreamState::Ended));
+    fn read(&mut self, reading: StreamReading, now: Duration) {
+        if matches!(reading.state, Some(StreamState::Playing | StreamState::Ended)) {
+            self.played_at.get_or_insert(now);
+        }
         self.reading = Some(reading);
     }
 }
@@ -166,14 +170,15 @@ impl Keeper {
         let mut by_name: std::collections::BTreeMap<StreamName, StreamReading> =
             readings.into_iter().map(|reading| (reading.name.clone(), reading)).collect();
         let mut gone = Vec::new();
+        let now = self.now.mono;
         for (name, run) in &mut self.runs {
             let reading = by_name.remove(&run.name);
             match (&mut run.phase, reading) {
                 (Phase::Running { is_seen }, Some(reading)) => {
                     *is_seen = true;
-                    run.read(reading);
+                    run.read(reading, now);
                 }
-                (Phase::Stopping, Some(reading)) => run.read(reading),
+                (Phase::Stopping, Some(reading)) => run.read(reading, now),
                 (Phase::Stopping, None) => gone.push(name.clone()),
                 (Phase::Running { is_seen: true }, None) => {
                     let last = run.reading.as_ref();
@@ -222,6 +227,11 @@ impl Keeper {
             // What was kept of it, and perhaps never written, is told if the lease is ours by now.
             if run.told.as_ref().is_some_and(|told| !told.is_written) || run.is_posting {
                 self.tell_again(name);
+            }
+            // Only the successor wants to hear that this one was there until now.
+            if run.handing_since.is_some() && !self.is_held() {
+                report.released = true;
+                self.post_report(name, &report);
             }
             return;
         }
@@ -463,6 +473,7 @@ impl Keeper {
     /// A report of another run was read: an earlier one may have come further, a later one overtakes ours.
     pub(super) fn run_reported(&mut self, name: &str, report: &Report) {
         let url_since = self.book.place(name).map_or(0, |(_, stored)| stored.url_since);
+        let now = self.now.mono;
         let Some(run) = self.runs.get_mut(name) else { return };
         let Some(own) = run.epoch else { return };
         run.is_overtaken |= report.epoch > own;
@@ -471,7 +482,7 @@ impl Keeper {
         let is_of_use = report.born == run.born
             && report.epoch < own
             && is_newer
-            && !run.has_played
+            && run.played_at.is_none_or(|at| now.saturating_sub(at) < HEARD_AFTER)
             && run.phase == Phase::Running { is_seen: true };
         if is_of_use && report.state != "ended" {
             let mut report = report.clone();
@@ -490,6 +501,7 @@ fn earlier(report: &Report) -> Option<Earlier> {
         session: SessionId::from_text(report.session.as_deref()?)?,
         pts: Pts::from_millis(report.pts_ms),
         analysed_at: Timestamp::from_millisecond(report.analysed_at_ms?).ok()?,
+        told_at: Timestamp::from_millisecond(report.at_ms).ok()?,
         released: report.released,
         position: report.position_ms.map(Pts::from_millis),
         alerts: report.alerts.clone(),

@@ -31,6 +31,8 @@ const POLL: Duration = Duration::from_millis(100);
 const MAKE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// For one answer about where a partition begins and ends.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often is asked where the partitions end that are not read so far. Quiet ones are by then.
+const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Who was not at the end of a partition for so long reads all of it again: what says that something is gone is kept for a
 /// day (`delete.retention.ms`), and then gone itself.
 const TOO_LONG_AWAY: Duration = Duration::from_secs(12 * 3600);
@@ -147,8 +149,10 @@ impl View {
     }
 
     fn follow(&mut self, consumer: &BaseConsumer<Context>, n_partitions: usize) -> End {
-        let mut ahead: BTreeSet<i32> =
-            (0..n_partitions).filter_map(|partition| i32::try_from(partition).ok()).collect();
+        // What is to be read before all is known that was there: each partition up to where it ended, once that is known.
+        let mut ahead: BTreeMap<i32, Option<i64>> =
+            (0..n_partitions).filter_map(|partition| Some((i32::try_from(partition).ok()?, None))).collect();
+        let mut asked_at = self.shared.clock.monotonic();
         loop {
             if self.shared.stopped() {
                 return End::Stop;
@@ -156,27 +160,27 @@ impl View {
             if !consumer.context().is_current() || self.shared.n_partitions(self.topic) != n_partitions {
                 return End::Again;
             }
+            let now = self.shared.clock.monotonic();
+            if now.saturating_sub(asked_at) >= ASK_EVERY && ahead.values().any(Option::is_none) {
+                asked_at = now;
+                self.ask_for_ends(consumer, &mut ahead);
+            }
             let code = match consumer.poll(POLL) {
                 None => continue,
                 Some(Ok(record)) => {
-                    if !self.learn(&record) {
+                    let end = ahead.get(&record.partition()).copied().flatten();
+                    if !self.learn(&record)
+                        || end.is_some_and(|end| record.offset() + 1 >= end)
+                            && !self.come_to_end(record.partition(), &mut ahead)
+                    {
                         return End::Stop;
                     }
                     continue;
                 }
+                // Only said where nothing came for a while, so never of a partition that is always written to.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    ahead.remove(&partition);
-                    if !self.ended(partition) {
+                    if !self.come_to_end(partition, &mut ahead) {
                         return End::Stop;
-                    }
-                    if ahead.is_empty() && !self.was_read {
-                        self.was_read = true;
-                        if self.shared.n_read.fetch_add(1, AcqRel) + 1 == Topic::ALL.len() {
-                            self.shared.inbox.read(News::CaughtUp);
-                        }
-                    }
-                    if ahead.is_empty() {
-                        self.shared.trouble(Finder::View, None);
                     }
                     continue;
                 }
@@ -205,6 +209,36 @@ impl View {
         }
     }
 
+    /// Finds out where partitions end now of which that is not known.
+    fn ask_for_ends(&self, consumer: &BaseConsumer<Context>, ahead: &mut BTreeMap<i32, Option<i64>>) {
+        let topic = self.shared.topic(self.topic);
+        for (partition, end) in ahead.iter_mut().filter(|(_, end)| end.is_none()) {
+            match consumer.fetch_watermarks(&topic, *partition, PATIENCE) {
+                Ok((_, found)) => *end = Some(found),
+                // It is asked again once somebody answers.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// A partition was read to its end; false when nobody listens any more.
+    fn come_to_end(&mut self, partition: i32, ahead: &mut BTreeMap<i32, Option<i64>>) -> bool {
+        ahead.remove(&partition);
+        if !self.ended(partition) {
+            return false;
+        }
+        if ahead.is_empty() && !self.was_read {
+            self.was_read = true;
+            if self.shared.n_read.fetch_add(1, AcqRel) + 1 == Topic::ALL.len() {
+                self.shared.inbox.read(News::CaughtUp);
+            }
+        }
+        if ahead.is_empty() {
+            self.shared.trouble(Finder::View, None);
+        }
+        true
+    }
+
     /// Records that were next are gone: finds out of which partitions, since the client does not say, and reads those anew.
     fn find_gone(&mut self, consumer: &BaseConsumer<Context>, topic: &str) {
         let mut gone = BTreeSet::new();
@@ -230,8 +264,12 @@ impl View {
     /// Tells a record; false when nobody listens any more.
     fn learn(&mut self, record: &BorrowedMessage<'_>) -> bool {
         let (partition, offset) = (record.partition(), record.offset());
+        let now = self.shared.clock.monotonic();
         let place = self.places.entry(partition).or_default();
         place.next = Offset::Offset(offset + 1);
+        if place.is_at_end {
+            place.ended_at = Some(now);
+        }
         let read = match (record.key_view::<str>(), record.payload_view::<str>()) {
             (Some(Ok(key)), payload) if payload.as_ref().is_none_or(Result::is_ok) => {
                 let text = payload.and_then(Result::ok).map(str::to_owned);
