@@ -104,7 +104,11 @@ mod tests {
         }
         for file in FILES.iter().filter(|file| file.name.ends_with(".js") || file.name.ends_with(".css")) {
             let text = std::str::from_utf8(file.bytes).expect("text");
-            assert!(!text.contains("@import \"http") && !text.contains("import(\"http"), "{} loads from elsewhere", file.name);
+            assert!(
+                !text.contains("@import \"http") && !text.contains("import(\"http"),
+                "{} loads from elsewhere",
+                file.name
+            );
         }
     }
 }
