@@ -27,6 +27,14 @@ export class Watched {
   /** How long after its capture a detection comes, in milliseconds; smoothed. */
   lateMs: number | null = null;
 
+  /** Milliseconds between two analysed pictures, of late. */
+  everyMs(): number | null {
+    const { items } = this.detections;
+    const [first, last] = [items[Math.max(0, items.length - 6)], items[items.length - 1]];
+    const n = Math.min(5, items.length - 1);
+    return first && last && n > 0 ? (last.pts_ms - first.pts_ms) / n : null;
+  }
+
   /** How many of each class are in the newest analysed picture. */
   counts(): [name: string, count: number][] {
     const counts = new Map<string, number>();

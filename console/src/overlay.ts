@@ -8,7 +8,9 @@ export interface Placed { objects: Seen[]; trails: { track: number; class: strin
 
 const TRAIL_MS = 2000;
 /** Boxes that are older than the picture by more than this are wrong about it. */
-const TOO_OLD_MS = 1500;
+const TOO_OLD_MS = 1000;
+/** Between pictures further apart than this nobody knows how things went. */
+const FAR_APART_MS = 2500;
 /** Colours that can be told apart, also by those who see few of them; dark edges make them visible on every picture. */
 const COLOURS = ["#ffb000", "#4cc9ff", "#7ee081", "#ff7ab6", "#c9a6ff", "#fff275", "#ff8a5c", "#5ee6d0"];
 
@@ -27,9 +29,9 @@ export function place(records: readonly Detections[], moment: Moment): Placed | 
   const { before, after } = around(known, moment.ms + 1, time);
   if (!before) return null;
   const lateMs = moment.ms - time(before);
-  if (lateMs > TOO_OLD_MS) return null;
   const gap = after ? time(after) - time(before) : 0;
-  const part = after && gap > 0 && gap < 1000 ? Math.min(1, Math.max(0, lateMs / gap)) : 0;
+  if (lateMs > TOO_OLD_MS && !(after && gap < FAR_APART_MS)) return null;
+  const part = after && gap > 0 && gap < FAR_APART_MS ? Math.min(1, Math.max(0, lateMs / gap)) : 0;
   const next = new Map((after?.objects ?? []).filter((o) => o.track !== null).map((o) => [o.track, o]));
   const objects = before.objects.map((o) => {
     const to = o.track === null ? undefined : next.get(o.track);

@@ -15,11 +15,16 @@ test("boxes of the moment, moved evenly between analysed pictures", () => {
   check(350, [[1, 25], [null, 50]]);
   // The next one is too far away to say how they went there.
   check(450, [[1, 30], [2, 70]]);
-  check(1800, [[1, 30], [2, 70]]);
+  check(1300, [[1, 30], [2, 70]]);
   // Too old to be true of the picture.
-  check(2000, null);
+  check(1500, null);
   check(5001, [[2, 80]]);
-  check(6600, null);
+  check(6100, null);
+});
+
+test("with one picture a second things are moved, too", () => {
+  const slow = [detections(0, [[1, 0]]), detections(2000, [[1, 40]])];
+  assert.deepEqual(place(slow, { by: "pts", session: "S1", ms: 1500 })?.objects.map((o) => o.box[0]), [30]);
 });
 
 test("other sessions are another time", () => assert.equal(boxes(200, "S2"), null));

@@ -23,6 +23,8 @@ export function Chart({ title, unit, columns, zero }: { title: string; unit: str
       plot.current = new Uplot(options(host, newest.current), data(newest.current), host);
       watcher = new ResizeObserver(() => plot.current?.setSize({ width: host.clientWidth, height: 130 }));
       watcher.observe(host);
+    }, () => {
+      // The service is gone for the moment; the chart comes when it is looked at again.
     });
     return () => {
       gone = true;

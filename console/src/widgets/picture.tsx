@@ -42,8 +42,9 @@ export function Picture({ stream, children, quiet }: { stream: Stream; children?
       measured.push(nowMs);
       if (measured.length > MEASURED) measured.shift();
       delay.value = { nowMs, medianMs: median(measured) ?? nowMs };
-      // Boxes come once a picture is analysed: the picture waits for them, as long as that is short.
-      watched.player?.holdBack((hub.of(stream.name).lateMs ?? 300) + 150);
+      // Boxes come once a picture is analysed, and are moved evenly up to the next one: the picture waits for both, within reason.
+      const analysed = hub.of(stream.name);
+      watched.player?.holdBack((analysed.lateMs ?? 300) + Math.min(1000, analysed.everyMs() ?? 0) + 100);
     }, 500);
     return () => {
       clearInterval(timer);
