@@ -19,6 +19,7 @@ mod invariants;
 mod kafka;
 mod live;
 mod network;
+mod page;
 mod replay;
 mod rtsp;
 mod rules;

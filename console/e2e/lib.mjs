@@ -56,7 +56,7 @@ export async function journey(name, steps) {
   }
 }
 
-async function open(browser, errors, { viewport = DESKTOP, scheme = "light", hash = "#/", base = BASE_URL, ...more } = {}) {
+async function open(browser, errors, { viewport = DESKTOP, scheme = "light", hash = "#/", base = BASE_URL, token = TOKEN, ...more } = {}) {
   const context = await browser.newContext({ viewport, colorScheme: scheme, ...more });
   const page = await context.newPage();
   page.on("pageerror", (error) => errors.push(error.message));
@@ -70,8 +70,8 @@ async function open(browser, errors, { viewport = DESKTOP, scheme = "light", has
   await page.goto(`${base}/${hash}`);
   await page.waitForSelector(".bar, input[type=password]");
   if (await page.$("input[type=password]")) {
-    must(TOKEN, "the service wants a token: set TOKEN");
-    await page.fill("input[type=password]", TOKEN);
+    must(token, "the service wants a token: set TOKEN");
+    await page.fill("input[type=password]", token);
     await page.click("button");
     await page.waitForSelector(".bar");
     if (hash !== "#/") await page.goto(`${base}/${hash}`);
