@@ -12,7 +12,6 @@ use crate::chaos::Scale;
 mod account;
 mod fleet;
 mod rules;
-mod rules;
 
 use account::Account;
 use fleet::{Arena, FPS, Fleet, now_ms, wait_for};
