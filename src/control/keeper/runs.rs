@@ -247,8 +247,8 @@ impl Keeper {
             if run.told.as_ref().is_some_and(|told| !told.is_written) || run.is_posting {
                 self.tell_again(name);
             }
-            // Only the successor wants to hear that this one was there until now.
-            if run.handing_since.is_some() && !self.is_held() {
+            // Only the successor wants to hear that this one was there until now; one that had come to its end was not.
+            if run.handing_since.is_some() && !self.is_held() && report.state == StreamState::Stopped.as_str() {
                 report.released = true;
                 self.post_report(name, &report);
             }
