@@ -74,7 +74,8 @@ fn every_journey_through_the_page() {
     // Who changed what is written down, and no secret anywhere.
     let (_, audit) = ask(&address, "GET", "/v1/audit?limit=1000", None);
     let audit = audit.to_string();
-    for part in [r#""route":"/v1/silences""#, r#""route":"/v1/session""#, r#""user":"reader""#, r#""subject":"square""#] {
+    for part in [r#""route":"/v1/silences""#, r#""route":"/v1/session""#, r#""user":"reader""#, r#""subject":"square""#]
+    {
         assert!(audit.contains(part), "{part} is missing in {audit}");
     }
     let (code, output) = process.terminate();

@@ -34,8 +34,11 @@ fn stream(name: &str, state: &str) -> StreamFact {
     StreamFact { name: name.into(), state: state.into(), detail: None, report_age_ms: None }
 }
 
+/// A metric: name, labels, value.
+type Measured<'a> = (&'static str, &'a [(&'a str, &'a str)], f64);
+
 /// With these streams, and these samples of counters and gauges.
-fn facts(streams: Vec<StreamFact>, samples: &[(&'static str, &[(&str, &str)], f64)]) -> Facts {
+fn facts(streams: Vec<StreamFact>, samples: &[Measured<'_>]) -> Facts {
     let mut facts = Facts { streams, has_evidence: true, now_ms: 1_000_000, ..Facts::default() };
     for (name, labels, value) in samples {
         match name.ends_with("_total") {
@@ -87,7 +90,7 @@ fn pictures_and_sound() {
     const HEARD: &str = "eyewitness_audio_seconds_total";
     let a: &[(&str, &str)] = &[("stream", "a")];
     let dropped = |reason| [("stream", "a"), ("reason", reason)];
-    let playing = |samples: &[(&'static str, &[(&str, &str)], f64)]| facts(vec![stream("a", "playing")], samples);
+    let playing = |samples: &[Measured<'_>]| facts(vec![stream("a", "playing")], samples);
     let before = playing(&[(DECODED, a, 900.0), (INFERRED, a, 500.0), (HEARD, a, 60.0)]);
     check(&before, &playing(&[(DECODED, a, 960.0), (INFERRED, a, 530.0), (HEARD, a, 60.0)]), &[]);
     check(&before, &playing(&[(DECODED, a, 900.0), (HEARD, a, 61.0)]), &[]);
