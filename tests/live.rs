@@ -167,7 +167,9 @@ fn a_stream_is_watched_in_its_own_time_by_strangers_and_in_a_browser() {
     let (code, output) = service.terminate();
     assert_eq!(code, Some(0), "{output}");
     assert!(told(&with_sound, "end").pop().is_some_and(|end| end["detail"].is_string()));
-    assert_eq!(mute.wait_for("closed")["closed"], 1001);
+    // The stream goes first, or the service does.
+    let closed = mute.wait_for("closed")["closed"].as_u64();
+    assert!(matches!(closed, Some(1000 | 1001)), "{closed:?}");
     let end = browser.close();
     assert!(end["deviation"].as_f64().unwrap() > 10.0, "the last picture is one plain colour: {end}");
     assert_eq!((&end["width"], &end["height"]), (&768.into(), &576.into()));

@@ -5,7 +5,8 @@ import { journey, must, shot, tell, theStream, until } from "./lib.mjs";
 const RULE = process.env.RULE ?? "drawn-zone";
 
 await journey("rule", async (open) => {
-  const page = await open();
+  // High enough for the whole picture: a click outside the window is none.
+  const page = await open({ viewport: { width: 1440, height: 1400 } });
   const stream = await theStream(page);
   const home = page.url().split("#")[0];
   await page.goto(`${home}#/streams/${stream}`);

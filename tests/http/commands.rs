@@ -60,7 +60,7 @@ fn what_goes_wrong_is_told_plainly() {
     let done = run(&scene, &served, &wrong).expect(2);
     assert_eq!(
         done.stderr,
-        "error: the service refuses: stream `a` cannot be attached:\n  `url` holds a password: put it into a secret\n  \
+        "error: the service refuses: stream `a` cannot be attached like this:\n  `url` holds a password: put it into a secret\n  \
          no profile is called `peple`; did you mean `people`?\n"
     );
     run(&scene, &served, &["detach", "gate"]).expect(2).complains(&["configuration file"]);

@@ -31,8 +31,8 @@ const POLL: Duration = Duration::from_millis(100);
 const MAKE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// For one answer about where a partition begins and ends.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often is asked where the partitions end that are not read so far. Quiet ones are by then.
-const ASK_EVERY: Duration = Duration::from_millis(250);
+/// After so long is asked where a partition ends of which there is still more; and again after this, if nobody answers.
+const ASK_AFTER: Duration = Duration::from_millis(250);
 /// Who was not at the end of a partition for so long reads all of it again: what says that something is gone is kept for a
 /// day (`delete.retention.ms`), and then gone itself.
 const TOO_LONG_AWAY: Duration = Duration::from_secs(12 * 3600);
@@ -152,7 +152,7 @@ impl View {
         // What is to be read before all is known that was there: each partition up to where it ended, once that is known.
         let mut ahead: BTreeMap<i32, Option<i64>> =
             (0..n_partitions).filter_map(|partition| Some((i32::try_from(partition).ok()?, None))).collect();
-        let mut asked_at = self.shared.clock.monotonic();
+        let mut ask_at = self.shared.clock.monotonic() + ASK_AFTER;
         loop {
             if self.shared.stopped() {
                 return End::Stop;
@@ -160,19 +160,23 @@ impl View {
             if !consumer.context().is_current() || self.shared.n_partitions(self.topic) != n_partitions {
                 return End::Again;
             }
-            let now = self.shared.clock.monotonic();
-            if now.saturating_sub(asked_at) >= ASK_EVERY && ahead.values().any(Option::is_none) {
-                asked_at = now;
-                self.ask_for_ends(consumer, &mut ahead);
-            }
             let code = match consumer.poll(POLL) {
                 None => continue,
                 Some(Ok(record)) => {
-                    let end = ahead.get(&record.partition()).copied().flatten();
-                    if !self.learn(&record)
-                        || end.is_some_and(|end| record.offset() + 1 >= end)
-                            && !self.come_to_end(record.partition(), &mut ahead)
-                    {
+                    if !self.learn(&record) {
+                        return End::Stop;
+                    }
+                    let partition = record.partition();
+                    let Some(end) = ahead.get_mut(&partition) else { continue };
+                    // Who has just sent a record answers at once.
+                    if end.is_none() && self.shared.clock.monotonic() >= ask_at {
+                        *end = consumer.fetch_watermarks(record.topic(), partition, PATIENCE).map(|(_, end)| end).ok();
+                        if end.is_none() {
+                            ask_at = self.shared.clock.monotonic() + ASK_AFTER;
+                        }
+                    }
+                    let is_there = end.is_some_and(|end| record.offset() + 1 >= end);
+                    if is_there && !self.come_to_end(partition, &mut ahead) {
                         return End::Stop;
                     }
                     continue;
@@ -205,18 +209,6 @@ impl View {
                 Some(Code::Fatal) => return End::Again,
                 // Brokers that are away and leaders that change: the client goes on by itself.
                 _ => {}
-            }
-        }
-    }
-
-    /// Finds out where partitions end now of which that is not known.
-    fn ask_for_ends(&self, consumer: &BaseConsumer<Context>, ahead: &mut BTreeMap<i32, Option<i64>>) {
-        let topic = self.shared.topic(self.topic);
-        for (partition, end) in ahead.iter_mut().filter(|(_, end)| end.is_none()) {
-            match consumer.fetch_watermarks(&topic, *partition, PATIENCE) {
-                Ok((_, found)) => *end = Some(found),
-                // It is asked again once somebody answers.
-                Err(_) => return,
             }
         }
     }
