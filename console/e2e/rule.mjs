@@ -11,7 +11,14 @@ await journey("rule", async (open) => {
   const home = page.url().split("#")[0];
   await page.goto(`${home}#/streams/${stream}`);
   await page.click("text=Draw a zone");
-  const board = await page.locator(".board").boundingBox();
+  // The board is as large as the picture, which comes in a moment.
+  const place = () => page.locator(".board").boundingBox();
+  const board = await until("a picture that keeps its place", async () => {
+    const before = await place();
+    await page.waitForTimeout(700);
+    const now = await place();
+    return JSON.stringify(before) === JSON.stringify(now) && now;
+  });
   for (const [x, y] of [[0.05, 0.2], [0.95, 0.2], [0.95, 0.95]]) await page.mouse.click(board.x + x * board.width, board.y + y * board.height);
   // The fourth by keyboard alone.
   await page.click("text=Set a point");
