@@ -64,7 +64,7 @@ fn every_journey_through_the_page() {
             .env("TOKEN", TOKEN)
             .env("VIEWER_TOKEN", VIEWER)
             .env("STREAM", "square");
-        if let Some(folder) = std::env::var_os("EYEWITNESS_TEST_SCREENSHOT") {
+        if let Some(folder) = std::env::var_os("EYEWITNESS_TEST_SCREENSHOTS") {
             node.env("OUT", folder);
         }
         let done = node.output().expect("node: `make setup-test`");
