@@ -1,6 +1,6 @@
 # make demo   the main job on the bundled clip, through a real loopback RTSP camera
 # make test   every test, against real parts
-# Each does all its set-up first; a second run takes seconds. `make help` lists the rest.
+# Each does all its set-up first, which takes seconds the second time. `make help` lists the rest.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -11,7 +11,9 @@ export PATH := $(HOME)/.cargo/bin:$(CACHE)/bin:$(CACHE)/lint-venv/bin:$(PATH)
 BIN := $(CARGO_TARGET_DIR)/debug/eyewitness
 SECS ?=
 NAME ?=
-.PHONY: console fuzz help setup setup-test setup-lint model build demo test test-chaos bench lint fmt docs release
+# Where `make install` puts the program.
+PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
+.PHONY: console fuzz help install setup setup-test setup-lint model build demo test test-chaos bench lint fmt docs release
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +33,10 @@ setup-lint: ## the same, and cargo-deny and typos
 build: setup ## the binary
 	@echo "[build] $(BIN) (a first build takes 5 to 10 minutes on 2 cores)"
 	@cargo build --locked --quiet
+
+install: build ## puts the program into PREFIX/bin: /usr/local, or ~/.local without root
+	@install -D -m 755 "$(BIN)" "$(PREFIX)/bin/eyewitness"
+	@echo "[install] $(PREFIX)/bin/eyewitness; \`eyewitness doctor\` tells what this machine has and lacks"
 
 demo: build ## attach a real RTSP camera on loopback and watch what is seen (SECS=10 ends it sooner)
 	@$(BIN) demo $(if $(SECS),--secs $(SECS))
@@ -55,7 +61,7 @@ bench: build ## CPU, memory, delays, errors: pictures, speech, delivery, alerts,
 	@tools/bench/delivery.py "$(BIN)" $(DELIVERY_ARGS)
 	@tools/bench/alerts.py "$(BIN)" $(ALERTS_ARGS)
 
-lint: setup-lint ## rustfmt, clippy, cargo-deny, typos, stale generated docs
+lint: setup-lint ## rustfmt, clippy, cargo-deny, typos
 	@cargo fmt --all --check
 	@cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	@scripts/deny.sh

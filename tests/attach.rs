@@ -76,11 +76,7 @@ impl Attachable {
 }
 
 fn address(process: &Process) -> String {
-    wait_for("the address", || {
-        let output = process.output();
-        let line = output.lines().find(|line| line.contains("the HTTP service listens"))?.to_owned();
-        Some(format!("http://{}", line.split("address=").nth(1)?.split_whitespace().next()?))
-    })
+    format!("http://{}", process.http_address())
 }
 
 fn detections<'a>(records: &'a [Value], name: &str) -> Vec<&'a Value> {

@@ -177,6 +177,15 @@ impl Process {
         wait_for(begins, || self.output().lines().find(|l| l.starts_with(begins)).map(str::to_owned))
     }
 
+    /// Waits until the HTTP service listens; gives its address, `127.0.0.1:PORT`.
+    pub(crate) fn http_address(&self) -> String {
+        wait_for("the address of the HTTP service", || {
+            let output = self.output();
+            let line = output.lines().find(|line| line.contains("the HTTP service listens"))?.to_owned();
+            Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
+        })
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status().unwrap();
         assert!(sent.success(), "kill -{name}");

@@ -1,7 +1,6 @@
 //! HLS from end to end: the bundled clip through a real RTSP camera, served over HTTP, read by ffprobe, by hls.js in a real
 //! browser and by an independent WebVTT parser; captions are fed as they would be heard, late and at their true times.
 
-mod browser;
 mod theatre;
 
 use std::{
@@ -25,7 +24,8 @@ use ingest::{
 };
 use serde_json::Value;
 
-use self::{browser::Browser, theatre::*};
+use self::theatre::*;
+use crate::browser::Browser;
 use crate::harness::{CLIP, python, wait_for};
 
 #[test]
@@ -184,7 +184,7 @@ fn hls_js_plays_it_with_captions_in_time_over_a_lost_camera() {
     let url = first.url();
     let theatre =
         Theatre::open(&url, Mode::Live, Captions::Expected { language: Some("en".into()) }, HlsConfig::default());
-    let browser = Browser::open(&theatre.url("master.m3u8"));
+    let browser = Browser::open("hls.cjs", &theatre.url("master.m3u8"));
     browser.wait("captions", |b| (b.of("cue").len() >= 3).then_some(()));
     let playing = browser.at();
     assert!(playing.0 > 0.0 && playing.1 > 0 && playing.2 > 0, "no pictures or no sound: {playing:?}");

@@ -1,7 +1,5 @@
 //! What is shown live: the real binary, a real RTSP camera, and ffmpeg, a WebSocket client and a real browser that watch.
 
-mod browser;
-
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -9,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use self::browser::Watcher;
+use crate::browser::Browser;
 use crate::{
     harness::{CameraProcess, Process, Scene, of_type, python, wait_for},
     http::served::Follower,
@@ -18,11 +16,7 @@ use crate::{
 /// Starts the service; gives its address once it is ready.
 fn run(scene: &Scene, config: &str) -> (Process, String) {
     let process = scene.service(config);
-    let address = wait_for("the address", || {
-        let output = process.output();
-        let line = output.lines().find(|line| line.contains("the HTTP service listens"))?.to_owned();
-        Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
-    });
+    let address = process.http_address();
     wait_for("readiness", || (curl(&address, "/readyz", &[]).0 == 200).then_some(()));
     (process, address)
 }
@@ -125,10 +119,10 @@ fn a_stream_is_watched_in_its_own_time_by_strangers_and_in_a_browser() {
     assert_eq!(curl(&address, path, &[]).0, 426, "it can be watched");
     let with_sound = watch(&address, path, &scene.path("first"));
     let mute = watch(&address, &format!("{path}?sound=off"), &scene.path("mute"));
-    let browser = Watcher::open(&format!("ws://{address}{path}"));
+    let browser = Browser::open("live.cjs", &format!("ws://{address}{path}"));
     wait_for("some seconds", || (told(&with_sound, "clock").len() >= 6).then_some(()));
     wait_for("some seconds", || (told(&mute, "clock").len() >= 6).then_some(()));
-    let (time, pictures) = browser.wait("pictures", |b| Some(b.at()).filter(|(_, pictures)| *pictures > 30));
+    let (time, pictures, _) = browser.wait("pictures", |b| Some(b.at()).filter(|(_, pictures, _)| *pictures > 30));
     browser.wait("the time to go on", |b| (b.at().0 > time + 1.0 && b.at().1 > pictures).then_some(()));
 
     let init = told(&with_sound, "init").remove(0);
@@ -160,7 +154,7 @@ fn a_stream_is_watched_in_its_own_time_by_strangers_and_in_a_browser() {
     let (video, _) = packets(&scene.path("first").join("1.mp4"));
     assert!(video.len() > 5 && video[0] < 30_000, "{video:?}");
     browser.wait("the browser to go on", |b| (b.of("init").len() >= 2).then_some(()));
-    let (_, before) = browser.at();
+    let (_, before, _) = browser.at();
     browser.wait("pictures of it", |b| (b.at().1 != before && b.at().0 > 0.5).then_some(()));
 
     // Whoever watches when the stream goes is told.

@@ -6,6 +6,7 @@
 mod attach;
 #[path = "../sinks/tests/broker/mod.rs"]
 mod broker;
+mod browser;
 mod chaos;
 mod commands;
 mod cycles;

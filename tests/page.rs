@@ -13,7 +13,7 @@ use crate::{
 const TOKEN: &str = "0123456789-of-an-operator";
 const VIEWER: &str = "0123456789-of-a-viewer";
 /// In this order: `rule` leaves an alert behind, which `access` then looks at.
-const JOURNEYS: [&str; 8] = ["wall", "boxes", "captions", "add", "rule", "access", "lost", "viewer"];
+const JOURNEYS: [&str; 9] = ["wall", "boxes", "captions", "moment", "add", "rule", "access", "lost", "viewer"];
 
 fn service(scene: &Scene) -> (Process, String) {
     let config = format!(
@@ -21,11 +21,7 @@ fn service(scene: &Scene) -> (Process, String) {
          [profiles.default]\nsampling = {{ fps = 5 }}\ntranscribe = 'whisper-tiny.en'\n"
     );
     let process = scene.service(&config);
-    let address = wait_for("the address", || {
-        let output = process.output();
-        let line = output.lines().find(|line| line.contains("the HTTP service listens"))?.to_owned();
-        Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
-    });
+    let address = process.http_address();
     (process, address)
 }
 

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const names = process.argv.length > 2 ? process.argv.slice(2) : ["wall", "boxes", "captions", "add", "rule", "lost", "access"];
+const names = process.argv.length > 2 ? process.argv.slice(2) : ["wall", "boxes", "captions", "moment", "add", "rule", "lost", "access"];
 const failed = names.filter((name) => spawnSync(process.execPath, [join(here, `${name}.mjs`)], { stdio: "inherit" }).status !== 0);
 if (failed.length > 0) {
   console.error(`failed: ${failed.join(", ")}`);

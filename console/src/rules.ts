@@ -22,7 +22,7 @@ export const within = ([x, y]: Point): Point => [round(x), round(y)];
 const round = (v: number): number => Math.round(Math.min(1, Math.max(0, v)) * 1000) / 1000;
 
 export function wrong(draft: Draft, taken: ReadonlySet<string>): string | null {
-  if (!/^[A-Za-z0-9._-]{1,128}$/.test(draft.name)) return "Give it a name of letters, digits, `.`, `_` and `-`.";
+  if (!/^[A-Za-z0-9_-]{1,64}$/.test(draft.name)) return "Give it a name of up to 64 letters, digits, `_` and `-`.";
   if (taken.has(draft.name)) return "There is a rule of this name already.";
   const missing = leastPoints(draft.kind) - draft.points.length;
   if (missing > 0) return isLine(draft.kind) ? `A line has two ends: set ${missing === 2 ? "both" : "the other one"}.` : `A zone has three corners or more: set ${missing} more.`;

@@ -118,6 +118,6 @@ export interface Series {
   gaps: { from: string; to: string; reason: string }[];
 }
 export interface Found {
-  id: string; stream: string; session: string; start_ms: number; end_ms: number; captured_at: string | null; text: string;
-  snippet?: { text: string; hit: boolean }[] | null; words?: Word[];
+  id: string; stream: string; session: string; start_ms: number; end_ms: number; captured_at: string | null; at: string; text: string;
+  clip: { path: string; from_ms: number } | null; snippet?: { text: string; hit: boolean }[] | null; words?: Word[];
 }

@@ -58,7 +58,8 @@ Environment:
   RUST_LOG            log filter, before the configuration's
   NO_COLOR            no colours";
 
-/// Attach a camera or any live stream; its detections arrive on Kafka, in files and on the console.
+/// Attach a camera or any live stream; its detections, captions and alerts arrive on a web page, on Kafka, at webhooks and in
+/// files.
 #[derive(Parser)]
 #[command(name = "eyewitness", version, after_help = AFTER_HELP, max_term_width = 120)]
 struct Cli {

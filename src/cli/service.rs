@@ -81,7 +81,8 @@ pub(super) fn serve(
     let advertised = config.http.as_ref().and_then(|http| http.advertise.clone());
     let mut front = config.http.clone().map(|http| Front::new(http, &config.hls, &clock));
     let kept = front.is_some() && config.history.enabled;
-    let history = kept.then(|| History::open(config.history.clone(), &clock));
+    let players = front.as_ref().and_then(Front::players);
+    let history = kept.then(|| History::open(config.history.clone(), players.clone(), &clock));
     if let (Some(front), Some(history)) = (&mut front, &history) {
         front.keep_history(history.clone());
     }
@@ -102,7 +103,6 @@ pub(super) fn serve(
             house.prepare(profile).map_err(|e| e.context(format!("profile `{name}`")))?;
         }
     }
-    let players = front.as_ref().and_then(Front::players);
     let evidence = match EvidenceStore::open(config.evidence.clone(), players, Arc::clone(&clock)) {
         Ok(store) => Some(store),
         // The first rule may come while the service runs, or never.

@@ -36,7 +36,7 @@ use crate::feed::Kind;
   eyewitness tail --stream front-door --type transcript
   eyewitness tail --stream 'front-*' --json | jq .text
 
-Detections are not in the live feed: read them from Kafka, a webhook or a file. Ctrl-C ends it.")]
+Detections are not followed here: read them from Kafka, a file, or `/v1/live`. Ctrl-C ends it.")]
 pub(super) struct Args {
     /// Kinds of records; may be given several times
     #[arg(long = "type", value_name = "TYPE", value_parser = kind, default_values = ["caption", "status", "gap"])]
@@ -62,7 +62,7 @@ fn kind(text: &str) -> Result<Kind, String> {
     let known = Kind::ALL.into_iter().find(|kind| text == kind.as_str() || text == kind.plural());
     known.ok_or_else(|| match text {
         "detections" | "detection" => {
-            "detections are not in the live feed: read them from Kafka, a webhook or a file".into()
+            "detections are not followed here: read them from Kafka, a file, or `/v1/live`".into()
         }
         _ => format!("known are {}", Kind::ALL.map(Kind::as_str).join(", ")),
     })

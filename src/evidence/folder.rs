@@ -36,8 +36,8 @@ const FILES: &[&str] = &[
 /// Longest id: leaves room in a file name for what is put behind it.
 const LONGEST_ID: usize = 200;
 
-/// Whether this can be an alert's id, and so the name of a folder and nothing else.
-pub(super) fn is_id(text: &str) -> bool {
+/// Whether this can be an id, and so the name of a folder or file and nothing else.
+pub(crate) fn is_id(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     (1..=LONGEST_ID).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(plain)
 }

@@ -9,14 +9,12 @@ use super::{
     draw::Annotation,
     folder::{Folder, GATHERED},
 };
-use crate::hls::Tap;
+use crate::hls::{Fit, Stretch, Tap};
 
 /// Most bytes of a clip: 60 s of 17 Mbit/s. They are in memory while the clip is made, one clip at a time.
 const MOST_BYTES: u64 = 128 << 20;
 /// A segment is at most twenty seconds long, and its sound may come a second later.
 const SEGMENT_COMES_WITHIN: Duration = Duration::from_secs(30);
-/// Times are rounded on their way.
-const TOGETHER: u64 = 1_000_000;
 
 /// What a clip is to hold.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +49,7 @@ pub(super) struct Gathering {
     closed: Option<Pts>,
     /// Monotonic time after which nothing is waited for any more.
     deadline: Duration,
-    first: Option<Pts>,
-    end: Pts,
+    stretch: Stretch,
     n_bytes: u64,
     is_over: bool,
     wanted: Option<(Annotation, Option<(u32, u32)>)>,
@@ -73,8 +70,7 @@ impl Gathering {
             tap: Some(tap),
             closed: None,
             deadline: now + plan.most + SEGMENT_COMES_WITHIN,
-            first: None,
-            end: Pts::ZERO,
+            stretch: Stretch::new(plan.opened),
             n_bytes: 0,
             is_over: false,
             wanted,
@@ -91,8 +87,7 @@ impl Gathering {
             tap: None,
             closed: None,
             deadline: Duration::ZERO,
-            first: None,
-            end: Pts::ZERO,
+            stretch: Stretch::new(Pts::ZERO),
             n_bytes: 0,
             is_over: true,
             wanted: None,
@@ -102,7 +97,7 @@ impl Gathering {
 
     /// The alert is closed, at this time of the clip's session; none where it was another session by then.
     pub(super) fn close(&mut self, at: Option<Pts>, now: Duration) {
-        self.closed.get_or_insert(at.unwrap_or(self.end).max(self.plan.opened));
+        self.closed.get_or_insert(at.unwrap_or(self.stretch.end()).max(self.plan.opened));
         self.deadline = self.deadline.min(now + self.plan.post_roll + SEGMENT_COMES_WITHIN);
     }
 
@@ -120,21 +115,19 @@ impl Gathering {
             }
             self.add(segment, folder)?;
         }
-        self.is_over |= end.is_some() || self.first.is_some() && self.end >= self.stop();
+        self.is_over |= end.is_some() || self.stretch.first().is_some() && self.stretch.end() >= self.stop();
         Ok(())
     }
 
     fn add(&mut self, segment: &MediaSegment, folder: &Folder) -> io::Result<()> {
-        if self.first.is_some() {
-            if segment.discontinuity || segment.start.nanos().abs_diff(self.end.nanos()) > TOGETHER {
-                // A clip is of one piece: the one with the opening.
-                if self.plan.opened < self.end {
-                    self.is_over = true;
-                    return Ok(());
-                }
+        let fit = self.stretch.fit(segment, self.stop());
+        match fit {
+            Fit::Next => {}
+            Fit::First => {
                 folder.discard(&self.id, GATHERED);
-                (self.first, self.n_bytes) = (None, 0);
-            } else if segment.start >= self.stop() {
+                self.n_bytes = 0;
+            }
+            Fit::Beyond => {
                 self.is_over = true;
                 return Ok(());
             }
@@ -146,22 +139,20 @@ impl Gathering {
             return Ok(());
         }
         folder.append(&self.id, GATHERED, &segment.bytes)?;
-        let end = later(segment.start, segment.duration);
-        if (segment.start..end).contains(&self.plan.opened)
+        self.stretch.add(segment, fit);
+        if (segment.start..self.stretch.end()).contains(&self.plan.opened)
             && let Some((annotation, source)) = self.wanted.take()
         {
             let (place, after) = ((self.n_bytes, n_bytes), self.plan.opened.since(segment.start));
             self.closeup = Some(Closeup { place, after, annotation, source });
         }
-        self.first.get_or_insert(segment.start);
-        self.end = end;
         self.n_bytes += n_bytes;
         Ok(())
     }
 
     /// Nothing that begins here or later belongs to it.
     fn stop(&self) -> Pts {
-        let longest = later(self.first.unwrap_or(self.plan.opened), self.plan.most);
+        let longest = later(self.stretch.first().unwrap_or(self.plan.opened), self.plan.most);
         self.closed.map_or(longest, |closed| later(closed, self.plan.post_roll).min(longest))
     }
 

@@ -34,7 +34,6 @@ use inference::rules::Carried;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-pub(crate) use self::draw::Picture;
 pub use self::{
     config::{BadEvidence, EvidenceConfig},
     desk::{Acknowledged, AlertDesk, DeskError, FILE as DESK_FILE, Silence, SilenceWish},
@@ -50,6 +49,7 @@ use self::{
     still::Places,
     worker::{Taken, Worker},
 };
+pub(crate) use self::{draw::Picture, folder::is_id};
 use crate::{
     hls::HlsStore,
     metrics::{MetricsSource, Scrape},

@@ -21,11 +21,20 @@ pub struct HistoryConfig {
     /// Most bytes of the file, at least 10 MB; the oldest of everything goes first. Default: 1073741824 (1 GiB).
     #[schemars(range(min = 10_000_000))]
     pub max_bytes: u64,
+    /// Most bytes of clips: the picture and sound of what was said, of streams with H.264, in the folder `clips`. The oldest go
+    /// first. 0 keeps none. Default: 1073741824 (1 GiB).
+    pub clips_bytes: u64,
 }
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { enabled: true, dir: "eyewitness-out/history".into(), keep_days: 7, max_bytes: 1 << 30 }
+        Self {
+            enabled: true,
+            dir: "eyewitness-out/history".into(),
+            keep_days: 7,
+            max_bytes: 1 << 30,
+            clips_bytes: 1 << 30,
+        }
     }
 }
 
@@ -86,7 +95,7 @@ mod tests {
             }
         };
         check("{}", Ok(()));
-        check(r#"{"enabled":false,"dir":"/var/lib/x","keep_days":3650,"max_bytes":10000000}"#, Ok(()));
+        check(r#"{"enabled":false,"dir":"/var/lib/x","keep_days":3650,"max_bytes":10000000,"clips_bytes":0}"#, Ok(()));
         check(r#"{"keep_days":0}"#, Err("`keep_days` is 0 and must be 1 to 3650"));
         check(r#"{"keep_days":3651}"#, Err("`keep_days`"));
         check(r#"{"max_bytes":9999999}"#, Err("`max_bytes`"));

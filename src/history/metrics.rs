@@ -56,5 +56,8 @@ impl MetricsSource for History {
                 n.load(Relaxed) as f64,
             );
         }
+        if let Some(clips) = &self.0.clips {
+            clips.scrape(out);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! counted at once, on the thread that sees it, and never queued. Must never hold up the pipeline: a disk that is full or
 //! gone costs the history, which is said and counted, and nothing else.
 
+mod clips;
 mod config;
 mod lookup;
 mod metrics;
@@ -15,6 +16,7 @@ mod watched;
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
@@ -33,12 +35,12 @@ use base::{
 use parking_lot::{Mutex, RwLock};
 use sinks::history::{Audit, Store, Table};
 
+use self::{clips::Clips, recorder::Recorder, watched::Watched};
 pub use self::{
     config::{BadHistory, HistoryConfig},
     lookup::{Stop, Unread},
 };
-use self::{recorder::Recorder, watched::Watched};
-use crate::http::HouseView;
+use crate::{hls::HlsStore, http::HouseView};
 
 /// What is in hand at the end gets so long; a disk that is gone takes for ever.
 const GRACE: Duration = Duration::from_secs(5);
@@ -69,6 +71,7 @@ struct Inner {
     /// A reader has found this file to be damaged: the number of [`Standing::Kept`].
     damaged: AtomicU64,
     counts: Counts,
+    clips: Option<Clips>,
 }
 
 /// Whether anything is kept now.
@@ -94,8 +97,17 @@ struct Counts {
 }
 
 impl History {
-    /// Opens what is kept. Where that cannot be done, it says so, goes on without, and tries again now and then.
-    pub fn open(config: HistoryConfig, clock: &Arc<dyn Clock>) -> Self {
+    /// Opens what is kept. Where that cannot be done, it says so, goes on without, and tries again now and then. `media` are
+    /// the segments that clips are made of; without them there are none.
+    pub fn open(config: HistoryConfig, media: Option<Arc<HlsStore>>, clock: &Arc<dyn Clock>) -> Self {
+        let limits = (config.limits().keep, config.clips_bytes);
+        let clips = media.filter(|_| config.clips_bytes > 0).and_then(|media| {
+            let opened = Clips::open(&config.dir, limits, media, Arc::clone(clock));
+            let dir = config.dir.display();
+            let told =
+                |e: &io::Error| tracing::error!("no clips are kept of what is said: the folder clips in {dir}: {e}");
+            opened.inspect_err(told).ok()
+        });
         let history = Self(Arc::new(Inner {
             config,
             clock: Arc::clone(clock),
@@ -107,6 +119,7 @@ impl History {
             standing: Mutex::new(Standing::Off("the history is being opened".into())),
             damaged: AtomicU64::new(0),
             counts: Counts::default(),
+            clips,
         }));
         *history.0.store.lock() = history.0.open(1);
         history
@@ -157,7 +170,13 @@ impl History {
                 }
             }
             Body::Transcript(heard) if !heard.is_final => {}
-            Body::Transcript(_) | Body::Status(_) | Body::Gap(_) => self.send(Item::Event(Arc::clone(event))),
+            Body::Transcript(heard) => {
+                if let Some(clips) = &self.0.clips {
+                    clips.take(event, heard);
+                }
+                self.send(Item::Event(Arc::clone(event)));
+            }
+            Body::Status(_) | Body::Gap(_) => self.send(Item::Event(Arc::clone(event))),
             Body::Caption(_) | Body::Alert(_) => {}
         }
     }
@@ -165,6 +184,16 @@ impl History {
     /// Somebody changed something, or was refused, or logged in. Never waits; kept within a second or two.
     pub fn audit(&self, entry: Audit) {
         self.send(Item::Audit(entry));
+    }
+
+    /// Stream time at which the clip of a transcript begins, in milliseconds; none where there is no clip (yet).
+    pub fn clip_begins(&self, id: &str) -> Option<u64> {
+        self.0.clips.as_ref()?.begin_of(id)
+    }
+
+    /// Where the clip (MP4) of a transcript lies.
+    pub fn clip(&self, id: &str) -> Option<PathBuf> {
+        self.0.clips.as_ref()?.file_of(id)
     }
 
     fn send(&self, item: Item) {
@@ -177,6 +206,9 @@ impl History {
     /// What is in hand is written. Nothing is taken any more, by no clone.
     pub fn close(&self) {
         self.0.queue.lock().take();
+        if let Some(clips) = &self.0.clips {
+            clips.close();
+        }
         let Some(thread) = self.0.thread.lock().take() else { return };
         if !self.0.done.wait_timeout(GRACE) {
             tracing::error!("the thread history does not come to its end: its disk may be gone");

@@ -95,7 +95,7 @@ fn found_by(history: &History) -> Result<usize, Unread> {
 
 fn open(dir: &Path, time: &Arc<ManualClock>) -> History {
     let config = HistoryConfig { dir: dir.join("history"), ..HistoryConfig::default() };
-    History::open(config, &(Arc::clone(time) as Arc<dyn Clock>))
+    History::open(config, None, &(Arc::clone(time) as Arc<dyn Clock>))
 }
 
 /// A frame with these objects.

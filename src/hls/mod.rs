@@ -7,6 +7,7 @@
 mod playlist;
 mod routes;
 mod store;
+mod stretch;
 mod tap;
 mod vtt;
 mod window;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 pub use self::{
     routes::{PLAYLIST, ROUTES, router},
     store::{Captions, HlsStore, Usage},
+    stretch::{Fit, Stretch},
     tap::{NoTap, Tap, TapEnd},
 };
 

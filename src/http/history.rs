@@ -5,20 +5,20 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{RawQuery, State},
-    http::{StatusCode, header},
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use base::time::Timestamp;
 use futures_util::stream;
 use serde_json::{Map, Value, json};
 use sinks::history::{
-    HistoryError, Order, Page, Phrase, Reader, Search, Stretch,
+    Heard, HistoryError, Order, Page, Phrase, Reader, Search, Stretch,
     export::{Export, Format},
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{Service, Shared, error::Refusal, openapi::reference, params::Params, table::JSON};
+use super::{Service, Shared, error::Refusal, file, openapi::reference, params::Params, table::JSON};
 use crate::history::{Stop, Unread};
 
 /// Words of `format`.
@@ -56,10 +56,7 @@ async fn look_up<T: Send + 'static>(
     service: &Service,
     work: impl FnOnce(&Reader) -> Result<T, HistoryError> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let history = service.history.clone().ok_or_else(|| {
-        let why = "this service keeps no history: `history.enabled` is false";
-        Refusal::new(StatusCode::NOT_IMPLEMENTED, why)
-    })?;
+    let history = service.history.clone().ok_or_else(none)?;
     let slow = |_| {
         let within = WITHIN.as_secs();
         Refusal::busy(format!("it took longer than {within} s: ask for a shorter time, fewer streams, or rarer words"))
@@ -132,7 +129,7 @@ pub(super) async fn transcripts(State(service): State<Shared>, RawQuery(query): 
         },
     };
     match format {
-        Some(format) => file(service, wanted, format, limit).await,
+        Some(format) => export(service, wanted, format, limit).await,
         None => list(&service, wanted, limit.unwrap_or(USUAL)).await,
     }
 }
@@ -156,14 +153,48 @@ async fn list(service: &Service, wanted: Wanted, limit: usize) -> Result<Respons
     }
     let page = wanted.page(service, limit).await?;
     // Each is JSON already.
-    let found: Vec<String> = page.found.iter().map(sinks::history::Heard::to_json).collect();
+    let clip =
+        |id: &str| Some((format!("/v1/history/transcripts/{id}/clip.mp4"), service.history.as_ref()?.clip_begins(id)?));
+    let shown = |heard: &Heard| {
+        let clip = clip(&heard.id);
+        heard.to_json(clip.as_ref().map(|(path, from_ms)| (path.as_str(), *from_ms)))
+    };
+    let found: Vec<String> = page.found.iter().map(shown).collect();
     let after = page.after.map_or("null".to_owned(), |after| format!("\"{after}\""));
     let body = format!("{{\"transcripts\":[{}],\"after\":{after}}}\n", found.join(","));
     Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
 }
 
+/// The picture and sound of one.
+pub(super) async fn clip(
+    State(service): State<Shared>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    Params::parse(query.as_deref(), &[])?;
+    let history = service.history.as_ref().ok_or_else(none)?;
+    let path = history.clip(&id).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            "there is no clip of it: clips are made some seconds after the last word, of streams with H.264 that this worker \
+             runs, and the oldest go first (`history.clips_bytes`, `history.keep_days`)",
+        )
+    })?;
+    file::serve(path, "video/mp4", &headers).await
+}
+
+fn none() -> Refusal {
+    Refusal::new(StatusCode::NOT_IMPLEMENTED, "this service keeps no history: `history.enabled` is false")
+}
+
 /// All of it as a file, read as the client takes it: whatever its length, a piece is in memory.
-async fn file(service: Shared, mut wanted: Wanted, format: Format, limit: Option<usize>) -> Result<Response, Refusal> {
+async fn export(
+    service: Shared,
+    mut wanted: Wanted,
+    format: Format,
+    limit: Option<usize>,
+) -> Result<Response, Refusal> {
     wanted.search.order = Order::OldestFirst;
     let streams = &wanted.search.streams;
     if format.has_cues() && streams.len() != 1 {
@@ -255,7 +286,8 @@ pub(super) fn schemas() -> Map<String, Value> {
                         "properties": { "text": { "type": "string" }, "hit": { "type": "boolean" } } });
     let heard = json!({
         "type": "object",
-        "required": ["id", "stream", "session", "start_ms", "end_ms", "captured_at", "at", "text", "snippet", "words"],
+        "required": ["id", "stream", "session", "start_ms", "end_ms", "captured_at", "at", "text", "snippet", "words",
+                     "clip"],
         "properties": {
             "id": { "type": "string", "description": "Of the transcript record." },
             "stream": { "type": "string" },
@@ -270,6 +302,10 @@ pub(super) fn schemas() -> Map<String, Value> {
             "snippet": { "type": ["array", "null"], "items": piece,
                          "description": "Plain text in pieces, those that were searched for marked; null without `q`." },
             "words": { "type": "array", "items": { "type": "object" }, "description": "As in the transcript record." },
+            "clip": { "type": ["object", "null"],
+                      "properties": { "path": { "type": "string" },
+                                      "from_ms": { "type": "integer", "description": "Stream time of its first picture." } },
+                      "description": "Its picture and sound; null where there are none (yet)." },
         },
     });
     let by_key = |of: Value| json!({ "type": "object", "additionalProperties": of });

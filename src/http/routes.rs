@@ -53,6 +53,7 @@ fn handler(verb: Verb, path: &str) -> MethodRouter<Shared> {
         (Verb::Get, "/v1/alerts/{id}/snapshot.jpg") => get(alerts::snapshot),
         (Verb::Get, "/v1/alerts/{id}/clip.mp4") => get(alerts::clip),
         (Verb::Get, "/v1/history/transcripts") => get(history::transcripts),
+        (Verb::Get, "/v1/history/transcripts/{id}/clip.mp4") => get(history::clip),
         (Verb::Get, "/v1/history/series") => get(history::series),
         (Verb::Post, "/v1/alerts/{id}/acknowledge") => post(alerts::acknowledge),
         (Verb::Delete, "/v1/alerts/{id}/acknowledge") => delete(alerts::unacknowledge),

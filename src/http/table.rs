@@ -1,9 +1,10 @@
 //! The table of our routes: what the router, the OpenAPI document and the answer to a wrong method are made from.
 
 mod desk;
+mod history;
 
 use super::{
-    alerts, captions, history,
+    alerts, captions,
     openapi::{Answer, ERROR, Parameter, Route, Schema, Verb},
     transcribe,
     users::Role,
@@ -92,6 +93,13 @@ const NO_EVIDENCE: Answer =
     Answer { status: 501, description: "This service keeps nothing of alerts.", content: &[(JSON, ERROR)] };
 const SAME: Answer = Answer { status: 304, description: "It is still the one of `If-None-Match`.", content: &[] };
 const IF_NONE_MATCH: Parameter = header("If-None-Match", "Only if it is not this one any more: its `ETag`.");
+const NOTHING_THERE: Answer =
+    Answer { status: 416, description: "There is nothing in that range.", content: &[(JSON, ERROR)] };
+const RANGE_GIVEN: Answer = Answer { status: 206, description: "The range.", content: &[("video/mp4", "")] };
+const RANGE: [Parameter; 2] = [
+    header("Range", "One range of bytes (RFC 9110, section 14)."),
+    header("If-Range", "The whole clip unless it is still this one: its `ETag`."),
+];
 const ALERT_FILTERS: [Parameter; 5] = [
     query("stream", "Name of the stream.", Schema::Texts),
     query("rule", "Name of the rule.", Schema::Texts),
@@ -100,19 +108,9 @@ const ALERT_FILTERS: [Parameter; 5] = [
     query("limit", "At most so many, up to 1000. Default: 100.", Schema::Number),
 ];
 
-const NO_HISTORY: Answer =
-    Answer { status: 501, description: "This service keeps no history.", content: &[(JSON, ERROR)] };
-const UNREAD: Answer = Answer {
-    status: 503,
-    description: "The history cannot be read now, or it took too long: ask for a shorter time.",
-    content: &[(JSON, ERROR)],
-};
-const FROM: Parameter = query("from", "At this time or later (RFC 3339).", Schema::Text);
-const TO: Parameter = query("to", "Before this time (RFC 3339).", Schema::Text);
-
 /// Every route that is ours, in the order of the document.
 pub(super) fn rows() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().chain(desk::ROUTES)
+    ROUTES.iter().chain(history::ROUTES).chain(desk::ROUTES)
 }
 
 const ROUTES: &[Route] = &[
@@ -244,76 +242,11 @@ const ROUTES: &[Route] = &[
     Route {
         description: "The stream's own pictures and sound from before the alert was opened until after it was closed. There once \
                       the alert is closed, or the clip has its full length.",
-        parameters: &[
-            header("Range", "One range of bytes (RFC 9110, section 14)."),
-            header("If-Range", "The whole clip unless it is still this one: its `ETag`."),
-            IF_NONE_MATCH,
-        ],
+        parameters: &[RANGE[0], RANGE[1], IF_NONE_MATCH],
         ..Route::get(
             "/v1/alerts/{id}/clip.mp4",
             "The clip of an alert",
-            &[
-                good(&[("video/mp4", "")]),
-                Answer { status: 206, description: "The range.", content: &[("video/mp4", "")] },
-                SAME,
-                BAD,
-                NO_ALERT,
-                Answer { status: 416, description: "There is nothing in that range.", content: &[(JSON, ERROR)] },
-                NO_EVIDENCE,
-            ],
-        )
-    },
-    Route {
-        description: "Words must all be there; the last one may be the beginning of a word, and words in double quotes must stand \
-                      together. Accents and case do not matter. JSON has what was said last first, and goes on with `after`; \
-                      files are as it was said, and whole. `from` and `to` are about when it was said (`at`). Of the streams \
-                      that this worker runs or has run.",
-        parameters: &[
-            query("q", "What is searched for; without it, whatever was said.", Schema::Text),
-            query("stream", "Name of the stream.", Schema::Texts),
-            FROM,
-            TO,
-            query("limit", "At most so many. JSON: up to 1000, by default 100. Files: by default all.", Schema::Number),
-            query("after", "Go on behind an earlier answer: its `after`.", Schema::Text),
-            query(
-                "format",
-                "Default: `json`. `jsonl` has the records as on the wire; `vtt` and `srt` want one stream.",
-                Schema::OneOf(&history::FORMATS),
-            ),
-        ],
-        ..Route::get(
-            "/v1/history/transcripts",
-            "Search what was said, or fetch it as a file",
-            &[
-                good(&[
-                    (JSON, "HistoryTranscripts"),
-                    ("text/vtt", ""),
-                    ("application/x-subrip", ""),
-                    ("application/jsonl", ""),
-                    ("text/csv", ""),
-                ]),
-                BAD,
-                NO_HISTORY,
-                UNREAD,
-            ],
-        )
-    },
-    Route {
-        description: "Sampled every 10 s. Each list has one entry a step, null where nothing is known.",
-        parameters: &[
-            query("stream", "Name of the stream; required.", Schema::Text),
-            query("from", "Begin (RFC 3339). Default: an hour before `to`.", Schema::Text),
-            query("to", "End (RFC 3339). Default: now.", Schema::Text),
-            query(
-                "step_secs",
-                "Length of a step, from 10 s; at most 2000 steps. Default: what gives about 360.",
-                Schema::Number,
-            ),
-        ],
-        ..Route::get(
-            "/v1/history/series",
-            "How a stream fared over time",
-            &[good(&[(JSON, "HistorySeries")]), BAD, NO_HISTORY, UNREAD],
+            &[good(&[("video/mp4", "")]), RANGE_GIVEN, SAME, BAD, NO_ALERT, NOTHING_THERE, NO_EVIDENCE],
         )
     },
     Route::get("/v1/profiles", "What can be run on a stream", &[good(&[(JSON, "Profiles")]), BAD]),

@@ -14,7 +14,7 @@ use sinks::history::{Audit, Limits, Row, Sample, Store};
 use tempfile::TempDir;
 
 use super::served::{Answer, Served};
-use crate::harness::{CLIP, Process, Scene, assert_valid, python, wait_for};
+use crate::harness::{CLIP, CameraProcess, Process, Scene, assert_valid, of_type, python, wait_for};
 
 const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/inference/tests/data/jfk.wav");
 /// 2026-09-21T14:13:20Z.
@@ -63,7 +63,7 @@ fn served(rows: &[Row]) -> (Served, TempDir) {
     }
     drop(store);
     let clock: Arc<dyn Clock> = SystemClock::new();
-    let history = History::open(HistoryConfig { dir: dir.path().to_owned(), ..HistoryConfig::default() }, &clock);
+    let history = History::open(HistoryConfig { dir: dir.path().to_owned(), ..HistoryConfig::default() }, None, &clock);
     (Served::remembering(history), dir)
 }
 
@@ -146,7 +146,7 @@ fn a_service_without_history_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let _other = Store::open(dir.path(), LIMITS).unwrap();
     let config = HistoryConfig { dir: dir.path().to_owned(), ..HistoryConfig::default() };
-    let served = Served::remembering(History::open(config, &SystemClock::new()));
+    let served = Served::remembering(History::open(config, None, &SystemClock::new()));
     served.ask("/v1/history/transcripts", &[]).refuses(503, &["in use by another process"]);
     assert!(served.ask("/metrics", &[]).body.contains("\neyewitness_history_troubled 1\n"));
 }
@@ -290,18 +290,14 @@ fn who_did_what_is_kept() {
     };
     Store::open(dir.path(), LIMITS).unwrap().store.write(&[Row::Audit(entry.clone())]).unwrap();
     let config = HistoryConfig { dir: dir.path().to_owned(), ..HistoryConfig::default() };
-    let history = History::open(config, &SystemClock::new());
+    let history = History::open(config, None, &SystemClock::new());
     assert_eq!(history.audits(10).unwrap(), [entry]);
 }
 
 /// Starts the service; gives its address once it is ready.
 fn run(scene: &Scene) -> (Process, String) {
     let process = Process::start(scene.command(&["run", "--log", "info"]));
-    let address = wait_for("the address", || {
-        let output = process.output();
-        let line = output.lines().find(|line| line.contains("the HTTP service listens"))?.to_owned();
-        Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
-    });
+    let address = process.http_address();
     (process, address)
 }
 
@@ -370,4 +366,82 @@ fn what_is_said_is_found_at_its_time_also_after_a_restart() {
     let series = get(&address, "/v1/history/series?stream=square");
     let is_over = |change: &Value| change["state"] == "stopped" || change["state"] == "ended";
     assert!(series["states"].as_array().unwrap().iter().any(is_over), "{series}");
+}
+
+#[test]
+fn a_moment_is_seen_and_heard_again() {
+    let scene = Scene::new();
+    let camera = CameraProcess::start(&scene, &[], None);
+    let config = format!(
+        "[streams.square]\nurl = '{}'\n[profiles.default]\ndetect = 'none'\ntranscribe = 'whisper-tiny.en'\n\
+         [http]\nlisten = '127.0.0.1:0'\n[history]\ndir = 'kept'\nclips_bytes = 4000000\n",
+        camera.url(None)
+    );
+    scene.file("eyewitness.toml", config);
+    let (process, address) = run(&scene);
+    let all = |address: &str| {
+        let found = get(address, "/v1/history/transcripts?limit=1000");
+        found["transcripts"].as_array().cloned().unwrap_or_default()
+    };
+    // A stretch with some words, from the middle of the session: it does not begin before the media do.
+    let is_good = |heard: &Value| {
+        let n_words = heard["words"].as_array().map_or(0, Vec::len);
+        heard["clip"].is_object() && n_words >= 4 && heard["start_ms"].as_u64() > Some(4000)
+    };
+    let heard = wait_for("a clip", || all(&address).into_iter().find(is_good));
+    let begin = heard["clip"]["from_ms"].as_u64().unwrap();
+    let (start, end) = (heard["start_ms"].as_u64().unwrap(), heard["end_ms"].as_u64().unwrap());
+    // At the keyframe before two seconds before the first word.
+    assert!(begin + 1900 <= start && start <= begin + 12_000, "{heard}");
+    let fetch = |name: &str, args: &[&str]| {
+        let path = scene.path(name);
+        let url = format!("http://{address}{}", heard["clip"]["path"].as_str().unwrap());
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-m", "60", "-w", "%{http_code} %{content_type}", "-o"]).arg(&path).args(args).arg(url);
+        (String::from_utf8(curl.output().unwrap().stdout).unwrap(), std::fs::read(&path).unwrap())
+    };
+    let (told, clip) = fetch("clip.mp4", &[]);
+    assert_eq!(told, "200 video/mp4");
+    let (told, part) = fetch("part.mp4", &["-r", "100-299"]);
+    assert_eq!((told.as_str(), part.as_slice()), ("206 video/mp4", &clip[100..300]));
+    // It holds all of it: pictures to the end, and the same words.
+    let probe = Command::new("ffprobe")
+        .args(["-v", "error", "-show_entries", "format=duration:stream=codec_type", "-of", "json"])
+        .arg(scene.path("clip.mp4"))
+        .output();
+    let probed: Value = serde_json::from_slice(&probe.unwrap().stdout).unwrap();
+    let kinds: Vec<&str> =
+        probed["streams"].as_array().unwrap().iter().map(|s| s["codec_type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["video", "audio"]);
+    let secs: f64 = probed["format"]["duration"].as_str().unwrap().parse().unwrap();
+    assert!(secs * 1000.0 >= (end - begin) as f64, "{secs} s of {heard}");
+    scene
+        .run(&["replay", "clip.mp4", "--detect", "none", "--transcribe", "whisper-tiny.en", "--out", "again.jsonl"])
+        .expect(0);
+    let again: String = of_type(&scene.records("again.jsonl"), "transcript")
+        .iter()
+        .filter(|record| record["final"] == true)
+        .map(|record| record["text"].as_str().unwrap().to_lowercase() + " ")
+        .collect();
+    let words = heard["words"].as_array().unwrap();
+    let n_again = words.iter().filter(|word| again.contains(&word["text"].as_str().unwrap().to_lowercase())).count();
+    assert!(n_again * 10 >= words.len() * 8, "{heard}, and again: {again}");
+    // What is not there is said; the oldest go; the rest is found after a restart, and nothing half done lies about.
+    let nothing = get(&address, "/v1/history/transcripts/nobody-0/clip.mp4");
+    assert!(nothing["error"].as_str().is_some_and(|why| why.contains("history.clips_bytes")), "{nothing}");
+    wait_for("the first to be let go of", || {
+        (all(&address).iter().filter(|h| h["clip"].is_null()).count() > 2 && all(&address).iter().any(is_good))
+            .then_some(())
+    });
+    let (code, output) = process.terminate();
+    assert_eq!(code, Some(0), "{output}");
+    let kept: Vec<_> = std::fs::read_dir(scene.path("kept/clips")).unwrap().map(|entry| entry.unwrap()).collect();
+    assert!(kept.iter().all(|entry| entry.path().extension().is_some_and(|e| e == "mp4")), "{kept:?}");
+    assert!(kept.iter().map(|entry| entry.metadata().unwrap().len()).sum::<u64>() <= 4_000_000);
+    scene.file(
+        "eyewitness.toml",
+        "[http]\nlisten = '127.0.0.1:0'\n[history]\ndir = 'kept'\n[sinks.file]\ntype = 'file'\npath = 'x'\n",
+    );
+    let (_process, address) = run(&scene);
+    assert_eq!(all(&address).iter().filter(|heard| heard["clip"].is_object()).count(), kept.len());
 }

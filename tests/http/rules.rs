@@ -48,11 +48,7 @@ impl Asked {
     }
 
     fn address(process: &Process) -> String {
-        wait_for("the address", || {
-            let output = process.output();
-            let line = output.lines().find(|line| line.contains("the HTTP service listens"))?.to_owned();
-            Some(format!("http://{}", line.split("address=").nth(1)?.split_whitespace().next()?))
-        })
+        format!("http://{}", process.http_address())
     }
 
     /// Status and body.

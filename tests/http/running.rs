@@ -11,11 +11,7 @@ const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/inference/tests/data/
 pub(super) fn run(scene: &Scene, config: &str) -> (Process, String) {
     scene.file("eyewitness.toml", config);
     let process = Process::start(scene.command(&["run", "--log", "trace"]));
-    let address = wait_for("the address", || {
-        let output = process.output();
-        let line = output.lines().find(|line| line.contains("the HTTP service listens"))?.to_owned();
-        Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
-    });
+    let address = process.http_address();
     wait_for("readiness", || curl(&address, "/readyz").ends_with("200").then_some(()));
     (process, address)
 }

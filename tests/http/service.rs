@@ -100,7 +100,7 @@ fn the_document_knows_every_route_and_every_route_is_there() {
             n_operations += 1;
         }
     }
-    assert_eq!(n_operations, 37);
+    assert_eq!(n_operations, 38);
     let body = &document["paths"]["/v1/streams/{name}"]["put"]["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(body["$ref"], "#/components/schemas/Attachment");
     let fields = &document["components"]["schemas"]["Attachment"]["properties"];

@@ -21,15 +21,6 @@ const SPOKEN: [(&str, &str); 2] = [
     ),
 ];
 
-/// The address of the HTTP service.
-fn address(service: &Process) -> String {
-    wait_for("the HTTP service", || {
-        let output = service.output();
-        let line = output.lines().find(|l| l.contains("the HTTP service listens"))?.to_owned();
-        Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned())
-    })
-}
-
 /// What the feed shows of these records, in order.
 fn of_feed(records: &[Value]) -> Vec<Value> {
     records.iter().filter(|r| r["type"] == "transcript" || r["type"] == "caption").cloned().collect()
@@ -44,7 +35,7 @@ fn a_camera_s_words_are_read_by_many_and_none_is_lost_at_the_end() {
          [http]\nlisten = \"127.0.0.1:0\"\n",
         camera.url(None)
     ));
-    let url = format!("http://{}/v1/streams/cam/captions?types=transcripts,captions", address(&service));
+    let url = format!("http://{}/v1/streams/cam/captions?types=transcripts,captions", service.http_address());
     let follow = |more: &[&str]| Follower::start(&[&["sse", url.as_str()][..], more].concat()).opened();
     let (one, two, fickle) = (follow(&[]), follow(&[]), follow(&[]));
     fickle.wait_for_records(1);
@@ -130,7 +121,7 @@ fn two_microphones_are_heard_each_by_itself() {
         "[streams.cam]\nurl = \"test://?fps=1\"\n[profiles.default]\ntranscribe = \"whisper-tiny.en\"\n\
          [http]\nlisten = \"127.0.0.1:0\"\n",
     );
-    let address = address(&service);
+    let address = service.http_address();
     let speakers = SPOKEN.map(|(sound, text)| (Speaker::start(&address, sound, "2.5"), text));
     let mut sessions = Vec::new();
     for (speaker, text) in speakers {

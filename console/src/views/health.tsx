@@ -109,7 +109,7 @@ function Table({ title, of }: { title: string; of: unknown }) {
   );
 }
 
-interface Entry { at: string; user: string | null; address: string; method: string; route: string; kind: string | null; name: string | null; status: number }
+interface Entry { at: string; user: string | null; address: string; method: string; route: string; kind: string | null; subject: string | null; status: number }
 
 const DID: Record<string, string> = {
   "PUT /v1/streams/{name}": "attached a stream", "PATCH /v1/streams/{name}": "changed a stream", "DELETE /v1/streams/{name}": "detached a stream", "POST /v1/probe": "tried an address",
@@ -139,7 +139,7 @@ function Audit() {
       {entries.value && (entries.value.length === 0 ? <p class="quiet">Nothing was changed yet.</p> : (
         <div class="scroll" tabIndex={0} role="region" aria-label="Who changed what"><table>
           <thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">About</th><th scope="col">Answer</th></tr></thead>
-          <tbody>{entries.value.map((e, i) => <tr key={i}><td>{clock(e.at)}</td><td>{e.user ?? "nobody known"} <span class="quiet">{e.address}</span></td><td>{did(e)}</td><td>{e.name ?? "–"}</td><td>{e.status < 400 ? "done" : e.status === 401 ? "wrong token" : `refused (${e.status})`}</td></tr>)}</tbody>
+          <tbody>{entries.value.map((e, i) => <tr key={i}><td>{clock(e.at)}</td><td>{e.user ?? "nobody known"} <span class="quiet">{e.address}</span></td><td>{did(e)}</td><td>{e.subject ?? "–"}</td><td>{e.status < 400 ? "done" : e.status === 401 ? "wrong token" : `refused (${e.status})`}</td></tr>)}</tbody>
         </table></div>
       ))}
     </details>

@@ -2,10 +2,9 @@
 import type { JSX } from "preact";
 import { useSignal } from "@preact/signals";
 import { useEffect, useId } from "preact/hooks";
-import { began } from "../alerts.ts";
-import { alertPath, get, query, Refused, words } from "../api.ts";
+import { get, query, Refused, words } from "../api.ts";
 import { href } from "../route.ts";
-import { alerts, streams } from "../state.ts";
+import { streams } from "../state.ts";
 import { clock, position } from "../time.ts";
 import type { Found } from "../types.ts";
 
@@ -87,7 +86,7 @@ function Row({ found }: { found: Found }) {
   const open = useSignal(false);
   return (
     <li>
-      <p class="quiet"><time dateTime={found.captured_at ?? undefined}>{clock(found.captured_at)}</time> · <a href={href({ view: "stream", name: found.stream })}>{found.stream}</a> · at {position(found.start_ms)} of its session
+      <p class="quiet"><time dateTime={found.at}>{clock(found.at)}</time> · <a href={href({ view: "stream", name: found.stream })}>{found.stream}</a> · at {position(found.start_ms)} of its session
         <button class="link" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>{open.value ? "less" : "the moment"}</button></p>
       <p class="text">{found.snippet ? found.snippet.map((part, i) => (part.hit ? <mark key={i}>{part.text}</mark> : part.text)) : found.text}</p>
       {open.value && <Moment found={found} />}
@@ -97,27 +96,48 @@ function Row({ found }: { found: Found }) {
 
 /** Before it and after it so long is shown, too. */
 const AROUND_MS = 45_000;
-/** Clips begin so long before their alert (`evidence.pre_roll_secs`). */
-const PRE_ROLL_MS = 5000;
+/** The clip is played from so long before the first word. */
+const LEAD_MS = 500;
 
-/** What was said around it, and where an alert's clip covers it, that clip, at that moment. */
+/** Its picture and sound, and what was said around it. */
 function Moment({ found }: { found: Found }) {
   const context = useSignal<Found[] | null>(null);
-  const at = Date.parse(found.captured_at ?? "");
   useEffect(() => {
-    if (Number.isNaN(at)) return;
-    const near = (ms: number) => new Date(at + ms).toISOString();
-    get<Answer>(`/v1/history/transcripts${query({ stream: found.stream, from: near(-AROUND_MS), to: near(AROUND_MS), limit: 50 })}`)
-      .then((answer) => (context.value = [...answer.transcripts].sort((a, b) => a.start_ms - b.start_ms)), () => (context.value = [found]));
+    const abort = new AbortController();
+    const near = (ms: number) => new Date(Date.parse(found.at) + ms).toISOString();
+    get<Answer>(`/v1/history/transcripts${query({ stream: found.stream, from: near(-AROUND_MS), to: near(AROUND_MS), limit: 50 })}`, abort.signal)
+      .then((answer) => (context.value = [...answer.transcripts].sort((a, b) => Date.parse(a.at) - Date.parse(b.at))), () => (context.value ??= [found]));
+    return () => abort.abort();
   }, [found.id]);
-  const clip = [...alerts.value.values()].find((a) => a.stream === found.stream && a.evidence.clip && a.state === "closed" && began(a) - PRE_ROLL_MS <= at && at <= Date.parse(a.captured_at ?? "") + PRE_ROLL_MS);
-  const offset = clip ? Math.max(0, (at - began(clip) + PRE_ROLL_MS) / 1000) : 0;
+  if (context.value === null) return <p class="quiet">Loading…</p>;
+  // Its clip may have been made since the search.
+  const clip = (context.value.find((t) => t.id === found.id) ?? found).clip;
   return (
     <div class="moment">
-      {clip && <video class="clip" controls preload="metadata" src={`${alertPath(clip.alert, "/clip.mp4")}#t=${offset.toFixed(1)}`} aria-label={`Clip of the alert ${clip.summary}, at this moment`} />}
-      {!clip && <p class="quiet">No clip covers this moment: clips are kept of alerts.</p>}
-      <ol>{(context.value ?? []).map((t) => <li key={t.id} class={t.id === found.id ? "this" : ""}><time>{clock(t.captured_at)}</time> {t.text}</li>)}</ol>
+      {clip
+        ? <Clip found={found} clip={clip} />
+        : <p class="quiet">No picture is kept of this moment. Clips are made some seconds after the last word, of streams with H.264, and the oldest go first.</p>}
+      <ol>{context.value.map((t) => <li key={t.id} class={t.id === found.id ? "this" : ""}><time dateTime={t.at}>{clock(t.at)}</time> {t.text}</li>)}</ol>
     </div>
+  );
+}
+
+/** Plays it from its first word on, and shows which word is being said. */
+function Clip({ found, clip }: { found: Found; clip: NonNullable<Found["clip"]> }) {
+  const played = useSignal(found.start_ms);
+  const begin = (video: HTMLVideoElement) => {
+    video.currentTime = Math.max(0, (found.start_ms - LEAD_MS - clip.from_ms) / 1000);
+    // Where the browser wants to be asked first, there is the button.
+    void video.play().catch(() => {});
+  };
+  return (
+    <figure>
+      <video
+        class="clip" controls playsInline preload="auto" src={clip.path} aria-label={`${found.stream} at ${clock(found.at)}`}
+        onLoadedMetadata={(e) => begin(e.currentTarget)} onTimeUpdate={(e) => (played.value = clip.from_ms + 1000 * e.currentTarget.currentTime)}
+      />
+      <figcaption class="said">{(found.words ?? []).map((word, i) => <span key={i} class={word.start_ms <= played.value && played.value < word.end_ms ? "now" : undefined}>{word.text} </span>)}</figcaption>
+    </figure>
   );
 }
 

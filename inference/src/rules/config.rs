@@ -125,7 +125,7 @@ pub enum Condition {
     },
     /// Something is wrong with the stream itself.
     Health {
-        /// What. Default: all of them.
+        /// What. Default: all but `lagging`.
         #[serde(default = "Trouble::all")]
         of: Vec<Trouble>,
         /// With `lagging`: less analysed frames a second than this over ten seconds. Default: 1.

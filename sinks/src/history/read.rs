@@ -104,8 +104,8 @@ impl Heard {
         time(self.place / PER_MS)
     }
 
-    /// One JSON object.
-    pub fn to_json(&self) -> String {
+    /// One JSON object. `clip` is where its clip is and when that begins, where there is one.
+    pub fn to_json(&self, clip: Option<(&str, u64)>) -> String {
         #[derive(Serialize)]
         struct Shown<'a> {
             id: &'a str,
@@ -118,6 +118,12 @@ impl Heard {
             text: &'a str,
             snippet: &'a Option<Vec<Piece>>,
             words: &'a RawValue,
+            clip: Option<Clip<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Clip<'a> {
+            path: &'a str,
+            from_ms: u64,
         }
         #[derive(Deserialize)]
         struct Kept<'a> {
@@ -137,6 +143,7 @@ impl Heard {
             text: &self.text,
             snippet: &self.snippet,
             words: kept.as_ref().map_or(&none, |kept| kept.words),
+            clip: clip.map(|(path, from_ms)| Clip { path, from_ms }),
         };
         serde_json::to_string(&shown).unwrap_or_else(|_| "null".to_owned())
     }

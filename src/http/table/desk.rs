@@ -40,7 +40,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         description: "Every request that would have changed something, refused ones too, and every login; newest first. The \
-                      last thousand since the service was started.",
+                      last thousand; with `[history]` also those from before the service was started.",
         parameters: &[query("limit", "At most so many, up to 1000. Default: 100.", Schema::Number)],
         role: Role::Operator,
         ..Route::get("/v1/audit", "Who did what", &[good(&[(JSON, "Audit")]), BAD])

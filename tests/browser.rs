@@ -1,4 +1,4 @@
-//! A player in a browser: hls.js in a headless Chromium, driven by `tests/browser/hls.cjs`.
+//! A player in a headless Chromium: one of the scripts in `tests/browser`.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -8,11 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::cache;
-use crate::harness::wait_for;
+use crate::harness::{cache, wait_for};
 
-/// hls.js in Chromium.
-pub(super) struct Browser {
+/// A script that tells what its page sees, one JSON object a line.
+pub(crate) struct Browser {
     child: Child,
     input: Option<ChildStdin>,
     events: Arc<Mutex<Vec<Value>>>,
@@ -20,8 +19,9 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    pub(super) fn open(url: &str) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/hls.cjs");
+    /// Opens an address with `hls.cjs` or `live.cjs`.
+    pub(crate) fn open(script: &str, url: &str) -> Self {
+        let script = format!("{}/tests/browser/{script}", env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new("node");
         command.arg(script).arg(url).env("NODE_PATH", cache().join("browser/node_modules"));
         if let Some(path) = std::env::var_os("EYEWITNESS_TEST_SCREENSHOT") {
@@ -40,12 +40,13 @@ impl Browser {
         Self { child, input, events, reader: Some(reader) }
     }
 
-    pub(super) fn of(&self, kind: &str) -> Vec<Value> {
+    /// What it has told of this kind.
+    pub(crate) fn of(&self, kind: &str) -> Vec<Value> {
         self.events.lock().unwrap().iter().filter(|e| e["event"] == kind).cloned().collect()
     }
 
     /// Waits for events; a fatal error of the player ends the test.
-    pub(super) fn wait<T>(&self, what: &str, probe: impl Fn(&Self) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, what: &str, probe: impl Fn(&Self) -> Option<T>) -> T {
         wait_for(what, || {
             let fatal: Vec<Value> = self.of("error").into_iter().filter(|e| e["fatal"] == true).collect();
             assert!(fatal.is_empty(), "{fatal:?}");
@@ -54,7 +55,7 @@ impl Browser {
     }
 
     /// Where pictures and sound are by now: seconds, pictures, bytes.
-    pub(super) fn at(&self) -> (f64, u64, u64) {
+    pub(crate) fn at(&self) -> (f64, u64, u64) {
         let last = self.of("at").pop().unwrap_or_default();
         (
             last["time"].as_f64().unwrap_or_default(),
@@ -63,7 +64,8 @@ impl Browser {
         )
     }
 
-    pub(super) fn close(mut self) -> Value {
+    /// Its last word.
+    pub(crate) fn close(mut self) -> Value {
         drop(self.input.take());
         self.reader.take().unwrap().join().unwrap();
         assert!(self.child.wait().unwrap().success());

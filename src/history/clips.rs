@@ -1,0 +1,455 @@
+//! Clips: the picture and sound of each stretch of speech, so that who finds its words sees and hears the moment.
+//!
+//! One MP4 a final transcript, made of the segments that players get ([`HlsStore`]) without encoding, in the folder `clips`
+//! beside the history's file. One queue (`clips`, 256, the oldest dropped) and one thread, `clips`. Must never hold up the
+//! pipeline, nor the history: what cannot be made or written is counted and told, and the words are found all the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use base::{
+    event::{Event, Transcript},
+    queue::{self, Received, Receiver, Sender, WhenFull},
+    shutdown::Shutdown,
+    time::{Clock, Pts},
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::Ended;
+use crate::{
+    evidence::is_id,
+    hls::{Fit, HlsStore, Stretch, Tap},
+    metrics::Scrape,
+    roster::QueueProbe,
+};
+
+/// The folder's name.
+const FOLDER: &str = "clips";
+/// A clip begins so long before its first word, at the keyframe before that, and ends so long after its last.
+const BEFORE: Duration = Duration::from_secs(2);
+const AFTER: Duration = Duration::from_secs(2);
+/// Of a longer one the beginning is kept.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Transcripts that the thread may be behind.
+const QUEUE: usize = 256;
+/// Clips that wait for their last segment at the same time; further ones are not made.
+const MOST_AT_ONCE: usize = 64;
+/// Most bytes of one clip: they are in memory while it waits.
+const MOST_BYTES: usize = 16 << 20;
+/// How often new segments are fetched.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A segment is at most twenty seconds long, and its sound may come a second later.
+const SEGMENT_COMES_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is looked for what is too old.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// What is in hand at the end gets so long.
+const GRACE: Duration = Duration::from_secs(3);
+/// Between a file's id and where it begins; no id has it.
+const AT: char = '@';
+const SUFFIX: &str = ".mp4";
+
+/// The clips of what was said.
+pub(super) struct Clips {
+    shared: Arc<Shared>,
+    media: Arc<HlsStore>,
+    queue: Mutex<Option<Sender<Wanted>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The thread has come to its end.
+    done: Shutdown,
+    probe: QueueProbe,
+}
+
+struct Shared {
+    dir: PathBuf,
+    keep: Duration,
+    max_bytes: u64,
+    clock: Arc<dyn Clock>,
+    kept: Mutex<Kept>,
+    n_failed: AtomicU64,
+    n_removed: AtomicU64,
+    is_troubled: AtomicBool,
+}
+
+/// What lies in the folder.
+#[derive(Default)]
+struct Kept {
+    by_id: BTreeMap<String, Clip>,
+    /// By when they were written: milliseconds since 1970, id.
+    by_age: BTreeSet<(i64, String)>,
+    n_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Clip {
+    /// Stream time of its first picture.
+    from_ms: u64,
+    n_bytes: u64,
+    written_ms: i64,
+}
+
+/// A clip that is to be made.
+struct Wanted {
+    id: String,
+    start: Pts,
+    end: Pts,
+    tap: Tap,
+}
+
+/// A clip on its way.
+struct Gathering {
+    wanted: Wanted,
+    stretch: Stretch,
+    segments: Vec<Bytes>,
+    /// On the monotonic clock.
+    deadline: Duration,
+    is_over: bool,
+}
+
+impl Clips {
+    /// Reads what is kept in the history's folder, and starts the thread `clips`.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read, or no thread be started.
+    pub(super) fn open(
+        history: &Path,
+        (keep, max_bytes): (Duration, u64),
+        media: Arc<HlsStore>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let dir = history.join(FOLDER);
+        // For the service's own user alone, as the history is.
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let kept = Mutex::new(Kept::scan(&dir)?);
+        let shared = Arc::new(Shared {
+            dir,
+            keep,
+            max_bytes,
+            clock,
+            kept,
+            n_failed: AtomicU64::new(0),
+            n_removed: AtomicU64::new(0),
+            is_troubled: AtomicBool::new(false),
+        });
+        let (sender, receiver) = queue::queue("clips", QUEUE, WhenFull::DropOldest);
+        let (done, probe) = (Shutdown::default(), Arc::new(receiver.probe()));
+        let (ended, worker) = (Ended(done.clone()), Worker { shared: Arc::clone(&shared), gatherings: Vec::new() });
+        let thread = std::thread::Builder::new().name("clips".into()).spawn(move || {
+            let _ended = ended;
+            worker.run(&receiver);
+        })?;
+        let (queue, thread) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
+        Ok(Self { shared, media, queue, thread, done, probe })
+    }
+
+    /// Somebody has spoken. Never waits. Streams without segments have no clips.
+    pub(super) fn take(&self, event: &Event, heard: &Transcript) {
+        if heard.text.is_empty() || !is_id(&event.id) {
+            return;
+        }
+        let Some(queue) = self.queue.lock().clone() else { return };
+        let from = Pts::from_nanos(heard.start.nanos().saturating_sub(nanos(BEFORE)));
+        if let Ok(tap) = self.media.tap(&event.stream.name, &event.session, from) {
+            queue.send(Wanted { id: event.id.clone(), start: heard.start, end: heard.end, tap });
+        }
+    }
+
+    /// Stream time at which the clip of a transcript begins, in milliseconds; none where there is no clip.
+    pub(super) fn begin_of(&self, id: &str) -> Option<u64> {
+        self.shared.kept.lock().by_id.get(id).map(|clip| clip.from_ms)
+    }
+
+    /// Where the clip of a transcript lies.
+    pub(super) fn file_of(&self, id: &str) -> Option<PathBuf> {
+        self.begin_of(id).map(|from_ms| self.shared.path(id, from_ms))
+    }
+
+    /// What is in hand is finished, for a while.
+    pub(super) fn close(&self) {
+        self.queue.lock().take();
+        let Some(thread) = self.thread.lock().take() else { return };
+        if !self.done.wait_timeout(2 * GRACE) {
+            tracing::error!("the thread clips does not come to its end: its disk may be gone");
+        } else if thread.join().is_err() {
+            tracing::error!("the thread clips had panicked; this is a bug");
+        }
+    }
+
+    pub(super) fn scrape(&self, out: &mut Scrape) {
+        let shared = &self.shared;
+        let (n_clips, n_bytes) = {
+            let kept = shared.kept.lock();
+            (kept.by_id.len(), kept.n_bytes)
+        };
+        let clips = "Clips of what was said that are kept.";
+        out.gauge("eyewitness_history_clips", clips, &[], n_clips as f64);
+        out.gauge("eyewitness_history_clips_bytes", "Bytes of the clips of what was said.", &[], n_bytes as f64);
+        out.counter(
+            "eyewitness_history_clips_failed_total",
+            "Clips of what was said that could not be made or written; the log says why.",
+            &[],
+            shared.n_failed.load(Relaxed) as f64,
+        );
+        out.counter(
+            "eyewitness_history_clips_removed_total",
+            "Clips of what was said that were let go of, as they were too old or there was no room.",
+            &[],
+            shared.n_removed.load(Relaxed) as f64,
+        );
+        out.queue(&(self.probe)());
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    gatherings: Vec<Gathering>,
+}
+
+impl Worker {
+    /// Works until every sender is gone, and then for a while at what is in hand.
+    fn run(mut self, items: &Receiver<Wanted>) {
+        let (clock, mut sweep_at) = (Arc::clone(&self.shared.clock), Duration::ZERO);
+        loop {
+            match items.recv_timeout(LOOK_EVERY) {
+                Received::Item(wanted) => self.begin(wanted),
+                Received::TimedOut => {}
+                Received::Closed => break,
+            }
+            self.step(clock.monotonic());
+            if clock.monotonic() >= sweep_at {
+                sweep_at = clock.monotonic() + SWEEP_EVERY;
+                self.shared.sweep();
+            }
+        }
+        let until = clock.monotonic() + GRACE;
+        for mut gathering in self.gatherings.drain(..) {
+            gathering.absorb();
+            if clock.monotonic() < until {
+                self.shared.make(gathering);
+            }
+        }
+    }
+
+    fn begin(&mut self, wanted: Wanted) {
+        if self.gatherings.len() >= MOST_AT_ONCE {
+            self.shared.failed(&wanted.id, &format!("{MOST_AT_ONCE} others are being gathered"));
+            return;
+        }
+        let deadline = self.shared.clock.monotonic() + AFTER + SEGMENT_COMES_WITHIN;
+        let stretch = Stretch::new(wanted.start);
+        self.gatherings.push(Gathering { wanted, stretch, segments: Vec::new(), deadline, is_over: false });
+    }
+
+    /// Takes in what has come, and makes the clips that have all of it.
+    fn step(&mut self, now: Duration) {
+        self.gatherings.iter_mut().for_each(Gathering::absorb);
+        for gathering in self.gatherings.extract_if(.., |gathering| gathering.is_over || now >= gathering.deadline) {
+            self.shared.make(gathering);
+        }
+    }
+}
+
+impl Gathering {
+    fn absorb(&mut self) {
+        let (segments, end) = self.wanted.tap.take();
+        for segment in &segments {
+            if self.is_over {
+                break;
+            }
+            let fit = self.stretch.fit(segment, self.stop());
+            match fit {
+                Fit::Next => {}
+                Fit::First => self.segments.clear(),
+                Fit::Beyond => {
+                    self.is_over = true;
+                    break;
+                }
+            }
+            let n_bytes: usize = self.segments.iter().map(Bytes::len).sum();
+            if n_bytes + segment.bytes.len() > MOST_BYTES {
+                self.is_over = true;
+                break;
+            }
+            self.stretch.add(segment, fit);
+            self.segments.push(segment.bytes.clone());
+        }
+        self.is_over |= end.is_some() || !self.segments.is_empty() && self.stretch.end() >= self.stop();
+    }
+
+    /// Nothing that begins here or later belongs to it.
+    fn stop(&self) -> Pts {
+        let after = |pts: Pts, by| Pts::from_nanos(pts.nanos().saturating_add(nanos(by)));
+        let longest = after(self.stretch.first().unwrap_or(self.wanted.start), LONGEST);
+        after(self.wanted.end, AFTER).min(longest)
+    }
+}
+
+impl Shared {
+    fn path(&self, id: &str, from_ms: u64) -> PathBuf {
+        self.dir.join(format!("{id}{AT}{from_ms}{SUFFIX}"))
+    }
+
+    fn make(&self, gathering: Gathering) {
+        let Gathering { wanted: Wanted { id, end, .. }, stretch, segments, .. } = gathering;
+        let Some(first) = stretch.first().filter(|first| *first <= end) else {
+            self.failed(&id, "its segments were gone: speech is too far behind");
+            return;
+        };
+        let from_ms = first.millis();
+        let path = self.path(&id, from_ms);
+        let making = path.with_extension("mp4.part");
+        let made = ingest::clips::write_mp4(&segments, &making)
+            .map_err(|e| e.to_string())
+            .and_then(|_| fs::rename(&making, &path).map_err(|e| e.to_string()))
+            .and_then(|()| fs::metadata(&path).map_err(|e| e.to_string()));
+        match made {
+            Ok(file) => {
+                let written_ms = self.clock.wall().as_millisecond();
+                self.kept.lock().add(id, Clip { from_ms, n_bytes: file.len(), written_ms });
+                if self.is_troubled.swap(false, Relaxed) {
+                    tracing::info!("clips of what was said are kept again");
+                }
+                self.sweep();
+            }
+            Err(cause) => {
+                let _ = fs::remove_file(&making);
+                self.failed(&id, &cause);
+            }
+        }
+    }
+
+    fn failed(&self, id: &str, cause: &str) {
+        self.n_failed.fetch_add(1, Relaxed);
+        if !self.is_troubled.swap(true, Relaxed) {
+            tracing::error!(
+                transcript = id,
+                "the clip of what was said is not kept: {cause}; its words are, and what fails from now on is counted"
+            );
+        }
+    }
+
+    /// Takes away what is too old, and what there is no room for: the oldest first.
+    fn sweep(&self) {
+        let keep_ms = i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = self.clock.wall().as_millisecond().saturating_sub(keep_ms);
+        let gone = self.kept.lock().superfluous(since_ms, self.max_bytes);
+        for (id, clip) in gone {
+            match fs::remove_file(self.path(&id, clip.from_ms)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::error!(transcript = id, "the clip of what was said cannot be taken away: {error}");
+                }
+                _ => {
+                    self.n_removed.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+}
+
+impl Kept {
+    /// What earlier processes have left; takes away what they have not finished.
+    fn scan(dir: &Path) -> io::Result<Self> {
+        let mut kept = Self::default();
+        for entry in fs::read_dir(dir)? {
+            let Ok(entry) = entry else { continue };
+            let name = entry.file_name();
+            let Some((id, rest)) = name.to_str().and_then(|name| name.split_once(AT)).filter(|(id, _)| is_id(id))
+            else {
+                continue;
+            };
+            if rest.contains(".mp4.part") {
+                let _ = fs::remove_file(entry.path());
+            } else if let Some(from_ms) = rest.strip_suffix(SUFFIX).and_then(|from_ms| from_ms.parse().ok())
+                && let Ok(file) = entry.metadata()
+                && file.is_file()
+            {
+                let written =
+                    file.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+                let written_ms = i64::try_from(written.as_millis()).unwrap_or(i64::MAX);
+                kept.add(id.to_owned(), Clip { from_ms, n_bytes: file.len(), written_ms });
+            }
+        }
+        Ok(kept)
+    }
+
+    fn add(&mut self, id: String, clip: Clip) {
+        self.remove(&id);
+        self.by_age.insert((clip.written_ms, id.clone()));
+        self.n_bytes += clip.n_bytes;
+        self.by_id.insert(id, clip);
+    }
+
+    fn remove(&mut self, id: &str) -> Option<Clip> {
+        let clip = self.by_id.remove(id)?;
+        self.by_age.remove(&(clip.written_ms, id.to_owned()));
+        self.n_bytes -= clip.n_bytes;
+        Some(clip)
+    }
+
+    /// Lets go of what was written before `since_ms`, and of the oldest until the rest has room.
+    fn superfluous(&mut self, since_ms: i64, max_bytes: u64) -> Vec<(String, Clip)> {
+        let mut gone = Vec::new();
+        while let Some((written_ms, id)) = self.by_age.first().cloned()
+            && (written_ms < since_ms || self.n_bytes > max_bytes)
+        {
+            gone.extend(self.remove(&id).map(|clip| (id, clip)));
+        }
+        gone
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clip(n_bytes: u64, written_ms: i64) -> Clip {
+        Clip { from_ms: 0, n_bytes, written_ms }
+    }
+
+    #[test]
+    fn the_oldest_go_first() {
+        let check = |since_ms: i64, max_bytes: u64, expected: &[&str]| {
+            let mut kept = Kept::default();
+            for (id, n_bytes, written_ms) in [("c", 10, 30), ("a", 10, 10), ("b", 10, 20), ("a", 20, 10)] {
+                kept.add(id.into(), clip(n_bytes, written_ms));
+            }
+            assert_eq!((kept.n_bytes, kept.by_id.len(), kept.by_age.len()), (40, 3, 3));
+            let gone: Vec<String> = kept.superfluous(since_ms, max_bytes).into_iter().map(|(id, _)| id).collect();
+            assert_eq!(gone, expected, "since {since_ms}, {max_bytes} bytes");
+            assert_eq!(kept.n_bytes, kept.by_id.values().map(|clip| clip.n_bytes).sum::<u64>());
+        };
+        check(0, 40, &[]);
+        check(10, 39, &["a"]);
+        check(21, 40, &["a", "b"]);
+        check(0, 9, &["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_was_left_is_found_and_what_was_not_finished_goes() {
+        let folder = tempfile::tempdir().expect("folder");
+        for name in ["s-1@2000.mp4", "s-2@x.mp4", "s-3@5.mp4.part", "s-3@5.mp4.part.media", "notes.txt", "a b@7.mp4"] {
+            fs::write(folder.path().join(name), b"12345").expect("written");
+        }
+        let kept = Kept::scan(folder.path()).expect("read");
+        let ids: Vec<_> = kept.by_id.iter().map(|(id, clip)| (id.as_str(), clip.from_ms, clip.n_bytes)).collect();
+        assert_eq!(ids, [("s-1", 2000, 5)]);
+        let mut left: Vec<_> = fs::read_dir(folder.path()).expect("folder").flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a b@7.mp4", "notes.txt", "s-1@2000.mp4", "s-2@x.mp4"]);
+    }
+}
