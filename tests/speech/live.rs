@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{assert_promises, bare, finals, n_wrong};
 use crate::{
-    harness::{CameraProcess, Process, Scene, of_type, python, wait_for, without_publication},
+    harness::{CameraProcess, Process, Scene, of_type, python, without_publication},
     http::served::{Follower, ids},
 };
 

@@ -139,7 +139,9 @@ fn an_answer_shows_what_was_found_and_when() {
     let (dir, _store) = library();
     let reader = Reader::open(dir.path()).expect("reader");
     let page = reader.transcripts(&search("fellow amer")).expect("found");
-    let json: serde_json::Value = serde_json::from_str(&page.found[0].to_json()).expect("JSON");
+    let json: serde_json::Value = serde_json::from_str(&page.found[0].to_json(Some(("/clip", 7)))).expect("JSON");
+    assert_eq!(json["clip"], serde_json::json!({ "path": "/clip", "from_ms": 7 }));
+    assert!(page.found[0].to_json(None).ends_with(r#""clip":null}"#));
     let hits: Vec<&str> = json["snippet"]
         .as_array()
         .expect("snippet")
