@@ -1,6 +1,6 @@
 //! The front of the house: the HTTP service with its feed and players, opened before the streams and closed after them.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use base::time::Clock;
@@ -21,6 +21,7 @@ use crate::{
 pub struct Front {
     config: HttpConfig,
     onlookers: Onlookers,
+    folders: Vec<(String, PathBuf)>,
 }
 
 impl Front {
@@ -28,7 +29,16 @@ impl Front {
     pub fn new(config: HttpConfig, hls: &HlsConfig, clock: &Arc<dyn Clock>) -> Self {
         let feed = Feed::new(FeedOptions { n_records: config.feed_records, clock: Arc::clone(clock) });
         let players = hls.segments().map(|cut| (HlsStore::new(hls.clone(), Arc::clone(clock)), cut));
-        Self { config, onlookers: Onlookers { feed, players, history: None, views: Views::default() } }
+        Self {
+            config,
+            onlookers: Onlookers { feed, players, history: None, views: Views::default() },
+            folders: Vec::new(),
+        }
+    }
+
+    /// The service writes to these folders; with what each is for.
+    pub fn watch_folders(&mut self, folders: Vec<(String, PathBuf)>) {
+        self.folders = folders;
     }
 
     /// What is said and how streams fare is kept there.
@@ -73,6 +83,7 @@ impl Front {
             alerts,
             history: self.onlookers.history,
             desk,
+            folders: self.folders,
             control,
             clock: Arc::clone(clock),
             playlist: players.is_some().then_some(hls::PLAYLIST),

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -85,6 +85,9 @@ pub(super) fn serve(
     let history = kept.then(|| History::open(config.history.clone(), players.clone(), &clock));
     if let (Some(front), Some(history)) = (&mut front, &history) {
         front.keep_history(history.clone());
+    }
+    if let Some(front) = &mut front {
+        front.watch_folders(folders(config));
     }
     let onlookers = front.as_ref().map(Front::onlookers);
     let mut house = House::new(models, Arc::clone(&clock));
@@ -251,6 +254,25 @@ fn fixed(config: &Checked) -> Vec<FixedStream> {
         config.profiles.iter().find(is_it).map_or(DEFAULT_PROFILE, |(name, _)| name.as_str()).to_owned()
     };
     config.streams.iter().map(|stream| FixedStream { profile: name_of(stream), stream: stream.clone() }).collect()
+}
+
+/// Folders that are written to, with what each is for.
+fn folders(config: &Checked) -> Vec<(String, PathBuf)> {
+    let spool = |(name, sink): (&String, &sinks::SinkConfig)| {
+        let spool = sink.spool().filter(|spool| spool.store == sinks::delivery::Store::Disk)?;
+        Some((format!("spool of {name}"), spool.directory(name)))
+    };
+    let mut folders: Vec<_> = config.sinks.iter().filter_map(spool).collect();
+    if config.evidence.enabled {
+        folders.push(("alerts".to_owned(), config.evidence.path.clone()));
+    }
+    if config.history.enabled {
+        folders.push(("history".to_owned(), config.history.dir.clone()));
+    }
+    if config.cluster.is_none() {
+        folders.push(("attachments".to_owned(), config.attachments.clone().unwrap_or_default().store));
+    }
+    folders
 }
 
 /// Threads that look for changes: of the configuration, of the watched folder.

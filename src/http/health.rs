@@ -2,6 +2,7 @@
 //! the last minute, and of what the workers tell; [`checks`] is the table of what is looked at.
 
 mod checks;
+mod disks;
 mod facts;
 mod findings;
 
@@ -12,10 +13,13 @@ use axum::{
     response::Response,
 };
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 
 use self::facts::{Facts, Model};
-pub(super) use self::facts::{Past, StreamFact};
+pub(super) use self::{
+    disks::Disks,
+    facts::{Past, StreamFact},
+};
 use super::{
     Service, Shared,
     alerts::waiting,
@@ -49,6 +53,9 @@ impl Level {
 pub(super) async fn watch(service: Arc<Service>) {
     let mut stopping = service.stopping.clone();
     loop {
+        let looking = Arc::clone(&service);
+        // Not waited for: it may take for ever.
+        drop(spawn_blocking(move || looking.disks.look()));
         let facts = Facts::now(&service, Vec::new());
         service.past.lock().note(&facts, service.clock.monotonic());
         tokio::select! {

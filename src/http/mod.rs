@@ -45,7 +45,7 @@ mod video;
 mod vtt;
 mod workers;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use base::time::Clock;
@@ -85,6 +85,8 @@ pub struct AppState {
     pub history: Option<History>,
     /// What people said about alerts.
     pub desk: AlertDesk,
+    /// Folders that the service writes to, and what each is for: `/v1/health` looks at the room on their disks.
+    pub folders: Vec<(String, PathBuf)>,
     /// What is attached, and the way to change it.
     pub control: Control,
     /// Time.
@@ -124,6 +126,7 @@ struct Service {
     desk: AlertDesk,
     /// What counters stood at during the last minute.
     past: Mutex<health::Past>,
+    disks: health::Disks,
 }
 
 type Shared = Arc<Service>;

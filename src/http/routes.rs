@@ -258,6 +258,7 @@ pub(super) fn scrape(service: &Service) -> Scrape {
     if let Some(history) = &service.history {
         history.scrape(&mut out);
     }
+    service.disks.scrape(&mut out);
     let n_clients = service.max_clients - service.clients.available_permits();
     out.gauge("eyewitness_http_clients", "Readers and speakers now.", &[], n_clients as f64);
     out.gauge("eyewitness_http_max_clients", "Most readers and speakers.", &[], service.max_clients as f64);

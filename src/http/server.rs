@@ -103,6 +103,7 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
         requests: Mutex::default(),
         audit: AuditLog::new(app.history),
         desk: app.desk,
+        disks: health::Disks::new(app.folders),
         past: Mutex::default(),
     });
     runtime.spawn(health::watch(Arc::clone(&service)));

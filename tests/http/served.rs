@@ -60,6 +60,7 @@ pub(crate) fn app(feed: &Feed, rest: &Arc<Rest>, speech: Option<Arc<dyn SpeechPo
         alerts: None,
         history: None,
         desk: AlertDesk::in_memory(SystemClock::new()),
+        folders: Vec::new(),
         control: Control::default(),
         clock: SystemClock::new(),
         playlist: Some("/v1/streams/{name}/hls/master.m3u8"),

@@ -45,6 +45,7 @@ fn serving(alerts: Option<EvidenceStore>) -> HttpServer {
         speech: None,
         alerts,
         history: None,
+        folders: Vec::new(),
         desk: AlertDesk::in_memory(Arc::clone(&clock)),
         control: Control::default(),
         clock,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::{
     Level,
     facts::{Before, Facts, StreamFact, label},
-    findings::{Finding, NEARLY_FULL, bad, grown, in_state, of_stream, spools, stalled, superseded, versions, warn},
+    findings::{
+        Finding, NEARLY_FULL, bad, grown, in_state, no_room, of_stream, spools, stalled, superseded, versions, warn,
+    },
 };
 use crate::control::selectors::WAITING;
 
@@ -289,6 +291,32 @@ const CHECKS: &[Check] = &[
                 format!("{n:.0} could not be made or written in the last minute")
             })
         },
+    },
+    Check {
+        id: "history_failed",
+        fine: "What is said, and how streams fare, is kept.",
+        advice: "Look whether the disk of `history.dir` is full or read-only, or whether another process has the folder; the log of \
+                 the service names the cause. Nothing else depends on it.",
+        look: |facts, before| {
+            let is_troubled = facts.gauge("eyewitness_history_troubled").is_some_and(|troubled| troubled > 0.0);
+            let troubled = is_troubled.then(|| bad(None, "nothing can be kept in the history".into()));
+            let failed = |name, what: fn(&str, f64) -> String| grown(facts, before, name, Level::Warn, "", what);
+            let mut all = failed("eyewitness_history_dropped_total", |_, n| {
+                format!("{n:.0} entries could not be written in the last minute")
+            });
+            all.extend(failed("eyewitness_history_clips_failed_total", |_, n| {
+                format!("{n:.0} clips of what was said could not be made or written in the last minute")
+            }));
+            all.iter_mut().for_each(|finding| finding.subject = None);
+            troubled.into_iter().chain(all).collect()
+        },
+    },
+    Check {
+        id: "disk_full",
+        fine: "There is room on every disk that is written to.",
+        advice: "Make room there, or move that folder to another disk. What takes how much is configured: `spool.max_bytes` of each sink, \
+                 `evidence.keep_bytes`, `history.max_bytes` and `history.clips_bytes`. A spool on a full disk holds up the streams.",
+        look: no_room,
     },
     Check {
         id: "clients",

@@ -10,13 +10,16 @@ use inference::store::ModelStore;
 use serde_json::{Value, json};
 use sinks::SinkReading;
 
-use super::super::{Service, control::ProfileShown, routes, streams};
+use super::{
+    super::{Service, control::ProfileShown, routes, streams},
+    disks::Room,
+};
 use crate::{config::NO_MODEL, control::desk::WorkerListed, metrics::Scrape};
 
 /// Counters are remembered for so long.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Counters whose growth is looked at.
-const WATCHED: [&str; 10] = [
+const WATCHED: [&str; 12] = [
     "eyewitness_frames_decoded_total",
     "eyewitness_frames_inferred_total",
     "eyewitness_frames_dropped_total",
@@ -26,6 +29,8 @@ const WATCHED: [&str; 10] = [
     "eyewitness_sink_failed_total",
     "eyewitness_sink_dropped_total",
     "eyewitness_evidence_failed_total",
+    "eyewitness_history_dropped_total",
+    "eyewitness_history_clips_failed_total",
     "eyewitness_fenced_events_total",
 ];
 
@@ -43,6 +48,8 @@ pub(super) struct Facts {
     pub(super) not_ready: Option<String>,
     /// Something is kept of alerts.
     pub(super) has_evidence: bool,
+    /// Room on disks.
+    pub(super) rooms: Vec<Room>,
     /// Milliseconds since 1970.
     pub(super) now_ms: i64,
 }
@@ -87,6 +94,7 @@ impl Facts {
             trouble: board.trouble(),
             not_ready: service.house.ready().err(),
             has_evidence: service.alerts.is_some(),
+            rooms: service.disks.rooms(),
             now_ms: service.clock.wall().as_millisecond(),
         }
     }

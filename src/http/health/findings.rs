@@ -14,6 +14,10 @@ const SUPERSEDED_PART: f64 = 0.5;
 /// A room that is used so much is nearly full.
 pub(super) const NEARLY_FULL: f64 = 0.8;
 
+/// Bytes free on a disk that are worth a word, and that are bad.
+const LITTLE_ROOM: u64 = 1_000_000_000;
+const NO_ROOM: u64 = 100_000_000;
+
 /// Something that a check has found.
 pub(super) struct Finding {
     pub(super) level: Level,
@@ -105,6 +109,21 @@ pub(super) fn spools(facts: &Facts, _: &Before) -> Vec<Finding> {
         Some(Finding { level, subject: Some(sink.name.clone()), says })
     };
     facts.sinks.iter().filter_map(finding).collect()
+}
+
+/// Folders by how little room they have; those on one disk are told together.
+pub(super) fn no_room(facts: &Facts, _: &Before) -> Vec<Finding> {
+    let mut by_room: BTreeMap<(u64, u64), Vec<String>> = BTreeMap::new();
+    for room in facts.rooms.iter().filter(|room| room.n_free < LITTLE_ROOM) {
+        let folder = format!("{} ({})", room.of, room.path.display());
+        by_room.entry((room.n_free, room.n_bytes)).or_default().push(folder);
+    }
+    let finding = |((n_free, n_bytes), folders): ((u64, u64), Vec<String>)| {
+        let says = format!("{} MB of {} MB are free", n_free / 1_000_000, n_bytes / 1_000_000);
+        let level = if n_free < NO_ROOM { Level::Bad } else { Level::Warn };
+        Finding { level, subject: Some(folders.join(", ")), says }
+    };
+    by_room.into_iter().map(finding).collect()
 }
 
 pub(super) fn versions(facts: &Facts, _: &Before) -> Vec<Finding> {

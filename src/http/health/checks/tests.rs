@@ -3,7 +3,10 @@
 use sinks::{SinkReading, delivery::DeliveryReading};
 
 use super::{
-    super::facts::{Model, Past, models},
+    super::{
+        disks::Room,
+        facts::{Model, Past, models},
+    },
     *,
 };
 use crate::control::{desk::WorkerListed, report::Announcement};
@@ -242,4 +245,39 @@ fn models_of_profiles() {
     assert_eq!(found.len(), 1);
     assert_eq!((&*found[0].name, &found[0].profiles), ("no-such-model", &vec!["a".to_owned(), "b".to_owned()]));
     assert!(found[0].missing.as_ref().is_some_and(|cause| cause.contains("no-such-model")));
+}
+
+#[test]
+fn the_history_and_the_disks() {
+    let history = |troubled: f64, lost: f64, clips: f64| {
+        facts(
+            Vec::new(),
+            &[
+                ("eyewitness_history_troubled", &[], troubled),
+                ("eyewitness_history_dropped_total", &[], lost),
+                ("eyewitness_history_clips_failed_total", &[], clips),
+            ],
+        )
+    };
+    check(&history(0.0, 3.0, 5.0), &history(0.0, 3.0, 5.0), &[]);
+    check(
+        &history(0.0, 3.0, 5.0),
+        &history(0.0, 3.0, 7.0),
+        &[("history_failed", Level::Warn, "", "2 clips of what was said")],
+    );
+    let bad =
+        &[("history_failed", Level::Bad, "", "nothing can be kept"), ("history_failed", Level::Warn, "", "4 entries")];
+    check(&history(0.0, 3.0, 5.0), &history(1.0, 7.0, 5.0), bad);
+
+    let room = |of: &str, n_free: u64| Room { of: of.into(), path: format!("/{of}").into(), n_free, n_bytes: 1 << 40 };
+    let disks = |rooms: Vec<Room>| Facts { rooms, ..facts(Vec::new(), &[]) };
+    let fine = disks(vec![room("history", 1_000_000_000)]);
+    check(&fine, &fine, &[]);
+    let full =
+        disks(vec![room("history", 99_999_999), room("alerts", 99_999_999), room("spool of kafka", 999_999_999)]);
+    let expected = [
+        ("disk_full", Level::Bad, "history (/history), alerts (/alerts)", "99 MB of 1099511 MB are free"),
+        ("disk_full", Level::Warn, "spool of kafka (/spool of kafka)", "999 MB"),
+    ];
+    check(&fine, &full, &expected);
 }
