@@ -13,11 +13,7 @@ use futures_util::stream;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     Service, Shared, body,
@@ -25,10 +21,10 @@ use super::{
     file,
     guard::Pass,
     params::Params,
+    place::{Over, Place},
     silences::{self, refused, text},
     table::JSON,
     tail::lost,
-    told,
 };
 use crate::evidence::{AlertDesk, AlertFile, AlertFilter, EvidenceStore, NewsReader, NextNews, NoFile};
 
@@ -231,6 +227,7 @@ fn unknown(id: &str) -> Refusal {
 /// Alerts as they come.
 pub(super) async fn events(
     State(service): State<Shared>,
+    Extension(pass): Extension<Pass>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -240,13 +237,8 @@ pub(super) async fn events(
     let resumed = headers.get("last-event-id").and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty());
     let reader = service.kept()?.news(filter, resumed.or_else(|| params.get("last_event_id")));
     let reader = reader.ok_or_else(|| Refusal::busy("the service is stopping"))?;
-    let follower = Follower {
-        reader,
-        desk: service.desk.clone(),
-        keep_alive: service.keep_alive,
-        stopping: service.stopping.clone(),
-        _place: service.client()?,
-    };
+    let follower =
+        Follower { reader, desk: service.desk.clone(), keep_alive: service.keep_alive, place: service.place(&pass)? };
     let head = Some(format!("retry: {}\n\n", RETRY.as_millis()));
     let texts = stream::unfold((follower, head, false), |(mut follower, head, is_over)| async move {
         if is_over {
@@ -268,8 +260,7 @@ struct Follower {
     reader: NewsReader,
     desk: AlertDesk,
     keep_alive: Duration,
-    stopping: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Follower {
@@ -277,10 +268,10 @@ impl Follower {
     async fn step(&mut self) -> (String, bool) {
         let next = tokio::select! {
             biased;
-            () = told(&mut self.stopping) => match self.reader.try_next() {
+            over = self.place.over() => match self.reader.try_next() {
                 // What is there already is still given.
-                Some(next) => Ok(next),
-                None => Ok(NextNews::Closed),
+                Some(next) if over == Over::Stopping => Ok(next),
+                _ => return (format!(": end, {}\n\n", over.why()), true),
             },
             next = timeout(self.keep_alive, self.reader.next()) => next,
         };

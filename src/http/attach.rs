@@ -50,7 +50,9 @@ pub(super) async fn change(
     let begun = begin(&service, &name, query.as_deref(), request.headers())?;
     let patch: Patch = body::read(request).await?;
     begun.condition.check(&service, &name)?;
-    if let Some(mut attachment) = service.control.board.stream(&name).map(|listed| listed.attachment) {
+    // What belongs to somebody else is shown without its secrets, and refused by the keeper.
+    let listed = service.control.board.stream(&name).filter(|listed| listed.origin == Origin::Api);
+    if let Some(mut attachment) = listed.map(|listed| listed.attachment) {
         patch.clone().apply(&mut attachment);
         validate(&service, &name, attachment).await?;
     }

@@ -28,8 +28,9 @@ const MOST: usize = 1000;
 const USUAL: usize = 100;
 /// Characters of a name that a request holds.
 const MOST_NAME: usize = 200;
-/// Records a minute of one address from which nobody knows who asks.
-const STRANGERS: f64 = 10.0;
+/// Refusals a minute of one user, or of one address from which nobody knows who asks; and of all the latter together.
+const REFUSALS: f64 = 10.0;
+const STRANGERS: f64 = 60.0;
 
 /// One request that would have changed something, or one login.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,13 +105,25 @@ impl AuditRecord {
 }
 
 /// What paths name, by where they begin.
-const KINDS: [(&str, &str); 3] = [("/v1/streams/", "stream"), ("/v1/alerts/", "alert"), ("/v1/silences/", "silence")];
+const KINDS: [(&str, &str); 3] = [("/v1/streams/", "stream"), ("/v1/alerts/", "alert"), ("/v1/silences", "silence")];
+
+/// Whose refusals are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Refused {
+    User(String),
+    Address(IpAddr),
+}
+
+/// What a request was about that its path does not name; goes with the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Subject(pub(super) String);
 
 /// The newest records.
 pub(super) struct AuditLog {
     newest: Mutex<VecDeque<AuditRecord>>,
-    /// Whoever is not known cannot push out what others did.
-    strangers: Limiter<IpAddr>,
+    /// Whoever is refused cannot push out what others did, however often they ask.
+    refusals: Limiter<Refused>,
+    strangers: Limiter<()>,
     history: Option<History>,
 }
 
@@ -123,13 +136,28 @@ impl AuditLog {
                 .ok()
         });
         let newest = earlier.into_iter().flatten().rev().filter_map(AuditRecord::from_kept).collect();
-        Self { newest: Mutex::new(newest), strangers: Limiter::new(STRANGERS / 60.0, STRANGERS), history }
+        let a_minute = |most| (most / 60.0, most);
+        let ((refusals, most_refusals), (strangers, most_strangers)) = (a_minute(REFUSALS), a_minute(STRANGERS));
+        Self {
+            newest: Mutex::new(newest),
+            refusals: Limiter::new(refusals, most_refusals),
+            strangers: Limiter::new(strangers, most_strangers),
+            history,
+        }
     }
 
-    /// Takes one. Of requests by nobody knows whom, a few a minute of each address: the others are counted with the requests
-    /// of their status. `now` is monotonic.
+    /// Takes one. Of what was refused, and of requests by nobody knows whom, a few a minute of each: the others are counted with
+    /// the requests of their status. `now` is monotonic.
     pub(super) fn note(&self, record: AuditRecord, now: Duration) {
-        if record.user.is_none() && self.strangers.take(&network(record.address), now).is_err() {
+        let is_refused = matches!(record.status, 401 | 403 | 429);
+        let is_too_often = match &record.user {
+            Some(user) => is_refused && self.refusals.take(&Refused::User(user.clone()), now).is_err(),
+            None => {
+                self.refusals.take(&Refused::Address(network(record.address)), now).is_err()
+                    || self.strangers.take(&(), now).is_err()
+            }
+        };
+        if is_too_often {
             return;
         }
         let AuditRecord { user, role, address, method, route, subject, status, .. } = &record;
@@ -202,10 +230,18 @@ mod tests {
         let read = log.read(MOST + 9);
         assert_eq!((read.len(), &read[0]["status"]), (MOST, &Value::from((MOST + 1) % 7)));
         assert_eq!(log.read(2).len(), 2);
-        for _ in 0..2 * MOST {
+        // Whoever is refused pushes out little, be it one who is known, one address, or many.
+        let n_of = |log: &AuditLog, user: Value| log.read(MOST).iter().filter(|record| record["user"] == user).count();
+        for n in 0..2 * MOST {
             log.note(AuditRecord { user: None, role: None, ..record(401) }, Duration::ZERO);
+            log.note(AuditRecord { user: Some("bert".into()), ..record([403, 429][n % 2]) }, Duration::ZERO);
         }
-        assert_eq!(log.read(MOST).iter().filter(|record| record["user"].is_null()).count(), STRANGERS as usize);
+        assert_eq!((n_of(&log, Value::Null), n_of(&log, "bert".into())), (REFUSALS as usize, REFUSALS as usize));
+        for n in 0..2 * MOST {
+            let address = IpAddr::from([10, 0, (n / 256) as u8, (n % 256) as u8]);
+            log.note(AuditRecord { user: None, role: None, address, ..record(401) }, Duration::ZERO);
+        }
+        assert_eq!(n_of(&log, Value::Null), STRANGERS as usize);
         let shown = read[0].to_string();
         assert!(shown.starts_with(r#"{"at":"1970-01-01T00:00:00.000Z","user":"anna","role":"operator""#), "{shown}");
     }

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Path, RawQuery, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
     http::{HeaderMap, StatusCode, header},
@@ -17,6 +18,7 @@ use sinks::vtt;
 use super::{
     Shared,
     error::Refusal,
+    guard::Pass,
     params::Params,
     socket,
     streams::find,
@@ -37,6 +39,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The route.
 pub(super) async fn captions(
     State(service): State<Shared>,
+    Extension(pass): Extension<Pass>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -49,21 +52,21 @@ pub(super) async fn captions(
     if headers.contains_key(header::UPGRADE) {
         let upgrade = upgrade.map_err(|e| Refusal::new(StatusCode::UPGRADE_REQUIRED, format!("no WebSocket: {e}")))?;
         let reader = stream.tape.read(kinds.unwrap_or(live_kinds()), &start.unwrap_or(Start::Now));
-        let tail = Tail::new(&service, &name, reader, service.client()?);
+        let tail = Tail::new(&service, &name, reader, service.place(&pass)?);
         return Ok(socket::follow(upgrade, tail));
     }
     let format = params.choice("format", &FORMATS)?.unwrap_or_else(|| accepted(&headers));
     match format {
         "sse" => {
             let reader = stream.tape.read(kinds.unwrap_or(live_kinds()), &start.unwrap_or(Start::Now));
-            Ok(events(Tail::new(&service, &name, reader, service.client()?)))
+            Ok(events(Tail::new(&service, &name, reader, service.place(&pass)?)))
         }
         "vtt" => {
             if kinds.is_some_and(|kinds| kinds != Kinds::of(&[Kind::Caption])) {
                 return Err(Refusal::bad("WebVTT has captions alone: leave `types` out, or read them as `format=sse`"));
             }
             let reader = stream.tape.read(Kinds::of(&[Kind::Caption]), &start.unwrap_or(Start::Now));
-            Ok(cues(Tail::new(&service, &name, reader, service.client()?)))
+            Ok(cues(Tail::new(&service, &name, reader, service.place(&pass)?)))
         }
         _ => recent(&stream, kinds.unwrap_or(Kinds::of(&[Kind::Caption])), start),
     }

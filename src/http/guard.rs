@@ -18,6 +18,7 @@ use super::{
     error::Refusal,
     limits::{Limiter, network},
     params::ACCESS_TOKEN,
+    place::Lease,
     proxies::{Proxies, came_by_https},
     sessions::{self, Sessions},
     users::{LOCAL, Role, User, whose},
@@ -81,7 +82,7 @@ pub(super) enum By {
 }
 
 /// A request, as far as it was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Pass {
     /// The origin to be named in `Access-Control-Allow-Origin`.
     pub(super) allowed_origin: Option<String>,
@@ -89,6 +90,8 @@ pub(super) struct Pass {
     pub(super) address: IpAddr,
     /// Who asks; none on open routes, and while nobody knows.
     pub(super) who: Option<Who>,
+    /// How long the session lasts by which they came; none where they came by a token.
+    pub(super) lease: Option<Lease>,
 }
 
 impl Pass {
@@ -130,7 +133,7 @@ impl Guard {
     /// Checks a request; `need` is the role that its route wants, none for open ones.
     pub(super) fn check(&self, ask: &Ask<'_>, need: Option<Role>) -> (Pass, Result<(), Refusal>) {
         let address = self.proxies.client(ask.peer, ask.headers);
-        let mut pass = Pass { allowed_origin: None, address, who: None };
+        let mut pass = Pass { allowed_origin: None, address, who: None, lease: None };
         let outcome = self.judge(ask, need, &mut pass);
         (pass, outcome)
     }
@@ -148,7 +151,7 @@ impl Guard {
         // A browser asks first, without a token, whether it may send one.
         let preflight = ask.method == Method::OPTIONS && pass.allowed_origin.is_some();
         let known = match need {
-            Some(_) if !preflight => self.identify(ask, pass.address).map(Some),
+            Some(_) if !preflight => self.identify(ask, pass).map(Some),
             _ => Ok(None),
         };
         if let Ok(who) = &known {
@@ -158,7 +161,9 @@ impl Guard {
             self.not_too_often(pass)?;
         }
         known?;
-        if !ask.method.is_safe() {
+        // What is sent through a WebSocket does something, too.
+        let speaks = need == Some(Role::Operator) && ask.headers.contains_key(header::UPGRADE);
+        if speaks || !ask.method.is_safe() {
             own_page(ask, pass)?;
         }
         match (&pass.who, need) {
@@ -176,15 +181,17 @@ impl Guard {
     }
 
     /// Who it is. A header goes before the query, the query before the cookie.
-    fn identify(&self, ask: &Ask<'_>, address: IpAddr) -> Result<Who, Refusal> {
+    fn identify(&self, ask: &Ask<'_>, pass: &mut Pass) -> Result<Who, Refusal> {
         if !self.has_token() {
             return Ok(Who { user: LOCAL.into(), role: Role::Operator, by: By::Nothing });
         }
-        if let Some(token) = presented(ask.uri, ask.headers)? {
-            return self.by_token(&token, address);
+        if let Some(token) = presented(ask.uri, ask.headers) {
+            return self.by_token(&token, pass.address);
         }
         let Some(id) = sessions::presented(ask.headers) else { return Err(unauthorized(Missing::Token)) };
-        let session = self.sessions.find(id, &*self.clock).ok_or_else(|| unauthorized(Missing::Session))?;
+        let found = self.sessions.find(id, &*self.clock);
+        let (session, lease) = found.ok_or_else(|| unauthorized(Missing::Session))?;
+        pass.lease = Some(lease);
         Ok(Who { user: session.user, role: session.role, by: By::Session(session.expires_at) })
     }
 
@@ -291,17 +298,14 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// The token that a request brings in a header or in its query.
-fn presented(uri: &Uri, headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let value = value.to_str().unwrap_or_default();
-        let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(unauthorized(Missing::RightToken));
-        }
-        return Ok(Some(token.trim().to_owned()));
-    }
-    Ok(in_query(uri))
+/// The token that a request brings in a header or in its query. What is of another scheme is for a proxy before us, which may
+/// have handed it on.
+fn presented(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let bearer = |value: &HeaderValue| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    };
+    headers.get_all(header::AUTHORIZATION).iter().find_map(bearer).or_else(|| in_query(uri))
 }
 
 /// The token in a query.

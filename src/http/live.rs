@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{
         RawQuery, State, WebSocketUpgrade,
@@ -13,15 +14,16 @@ use axum::{
 };
 use base::media::StreamName;
 use serde::{Deserialize, Deserializer};
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     Shared,
     error::Refusal,
+    guard::Pass,
     params::{Params, kinds},
+    place::{Over, Place},
     socket::{Goodbye, MOST_UNANSWERED, close},
     tail::lost,
-    told,
 };
 use crate::feed::{Crowd, Heard, Kind, Kinds, Wanted};
 
@@ -35,6 +37,7 @@ const MOST_NAMES: usize = 1000;
 /// The route.
 pub(super) async fn live(
     State(service): State<Shared>,
+    Extension(pass): Extension<Pass>,
     RawQuery(query): RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
@@ -49,15 +52,13 @@ pub(super) async fn live(
     let upgrade = upgrade.map_err(|e| {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, format!("this is a WebSocket: connect with ws:// ({e})"))
     })?;
-    let place = service.client()?;
+    let mut place = service.place(&pass)?;
     let (mut crowd, keep_alive) = (service.feed.crowd(wanted), service.keep_alive);
-    let mut stopping = service.stopping.clone();
     drop(service);
     let upgrade = upgrade.max_message_size(MOST_FROM_CLIENT).max_frame_size(MOST_FROM_CLIENT);
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        let goodbye = followed(&mut socket, &mut crowd, keep_alive, &mut stopping).await;
+        let goodbye = followed(&mut socket, &mut crowd, keep_alive, &mut place).await;
         close(socket, goodbye).await;
-        drop(place);
     }))
 }
 
@@ -79,20 +80,15 @@ fn streams<'a>(names: impl Iterator<Item = &'a str>) -> Result<BTreeSet<String>,
     Ok(streams)
 }
 
-async fn followed(
-    socket: &mut WebSocket,
-    crowd: &mut Crowd,
-    keep_alive: Duration,
-    stopping: &mut watch::Receiver<bool>,
-) -> Goodbye {
+async fn followed(socket: &mut WebSocket, crowd: &mut Crowd, keep_alive: Duration, place: &mut Place) -> Goodbye {
     let mut n_unanswered = 0;
     loop {
         let heard = tokio::select! {
             biased;
-            () = told(stopping) => match crowd.try_next() {
+            over = place.over() => match crowd.try_next() {
                 // What is there already is still given.
-                Some(heard) => Ok(heard),
-                None => return Some((close_code::AWAY, "the service is stopping".into())),
+                Some(heard) if over == Over::Stopping => Ok(heard),
+                _ => return over.goodbye(),
             },
             message = socket.recv() => {
                 let message = match message {

@@ -24,6 +24,7 @@ pub mod openapi;
 mod page;
 mod params;
 mod patient;
+mod place;
 mod preview;
 mod probe;
 mod profiles;
@@ -31,6 +32,7 @@ mod proxies;
 mod routes;
 mod rules;
 mod schemas;
+mod seats;
 mod server;
 mod session;
 mod sessions;
@@ -50,9 +52,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use axum::Router;
 use base::time::Clock;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
-use self::{audit::AuditLog, control::Control, error::Refusal, guard::Guard};
+use self::{audit::AuditLog, control::Control, guard::Guard};
 pub use self::{
     config::HttpConfig,
     error::HttpError,
@@ -130,21 +132,6 @@ struct Service {
 }
 
 type Shared = Arc<Service>;
-
-impl Service {
-    /// A place for one more reader or speaker, for as long as the permit lives.
-    fn client(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        if *self.stopping.borrow() {
-            return Err(Refusal::busy("the service is stopping"));
-        }
-        Arc::clone(&self.clients).try_acquire_owned().map_err(|_| {
-            Refusal::busy(format!(
-                "all {} places for readers are taken (`http.max_clients`); try again later",
-                self.max_clients
-            ))
-        })
-    }
-}
 
 /// Waits until the service is told to stop.
 async fn told(stopping: &mut watch::Receiver<bool>) {

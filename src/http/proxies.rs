@@ -1,6 +1,6 @@
 //! Which address asks, where proxies stand between. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName};
 
@@ -17,7 +17,7 @@ impl Proxies {
         texts.iter().map(|text| one(text).ok_or(text.as_str())).collect::<Result<_, _>>().map(Self)
     }
 
-    fn has(&self, address: IpAddr) -> bool {
+    pub(super) fn has(&self, address: IpAddr) -> bool {
         self.0.iter().any(|(network, n_bits)| match (*network, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
                 same(network.to_bits().into(), address.to_bits().into(), 32, *n_bits)
@@ -36,11 +36,17 @@ impl Proxies {
             if !self.has(client) {
                 break;
             }
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            let Some(address) = said_address(hop.trim()) else { break };
             client = address.to_canonical();
         }
         client
     }
+}
+
+/// An address, which some proxies write with its port, and of IPv6 in brackets.
+fn said_address(hop: &str) -> Option<IpAddr> {
+    let with_port = || hop.parse().ok().map(|with_port: SocketAddr| with_port.ip());
+    hop.trim_matches(['[', ']']).parse().ok().or_else(with_port)
 }
 
 /// Whether the browser came by `https`, as far as a proxy says. It decides on nothing but that browser's own cookie, so
@@ -106,6 +112,8 @@ mod tests {
         check("127.0.0.1", &["192.0.2.66, 198.51.100.1, 10.0.0.5"], "198.51.100.1");
         check("127.0.0.1", &["192.0.2.66", "198.51.100.1,10.1.1.1"], "198.51.100.1");
         check("::ffff:127.0.0.1", &["2001:db8::1"], "2001:db8::1");
+        check("127.0.0.1", &["198.51.100.1:51234"], "198.51.100.1");
+        check("127.0.0.1", &["[2001:db8::1]:443, [::ffff:10.0.0.5]"], "2001:db8::1");
         check("127.0.0.1", &["unknown"], "127.0.0.1");
         check("127.0.0.1", &["198.51.100.1, unknown"], "127.0.0.1");
     }

@@ -118,9 +118,20 @@ fn allowed(service: &Service, path: &str) -> String {
     if methods.is_empty() { "GET, HEAD".to_owned() } else { methods.join(", ") }
 }
 
-/// What every request passes: the guard before; headers, the count and the audit after. Writes no query anywhere: it may
-/// hold the token.
-async fn front(State(service): State<Shared>, mut request: Request, next: Next) -> Response {
+/// What every request passes. What may change something goes on to its end and into the audit also when its client hangs up.
+async fn front(State(service): State<Shared>, request: Request, next: Next) -> Response {
+    let is_safe = request.method().is_safe();
+    let answer = answered(service, request, next);
+    if is_safe {
+        return answer.await;
+    }
+    let broken =
+        |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request broke down; this is a bug").into_response();
+    tokio::spawn(answer).await.unwrap_or_else(broken)
+}
+
+/// The guard before; headers, the count and the audit after. Writes no query anywhere: it may hold the token.
+async fn answered(service: Shared, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("other", |path| path.as_str()).to_owned();
     let method = request.method().clone();
     let row = row(&service, &method, &route);
@@ -153,7 +164,9 @@ async fn front(State(service): State<Shared>, mut request: Request, next: Next) 
     tracing::debug!(%method, route, status, "request");
     let entrance = response.extensions_mut().remove::<Entrance>();
     if entrance.is_some() || row.is_some_and(|row| row.verb != Verb::Get) {
-        note(&service, &pass, entrance, (method.as_str(), &route, &names.unwrap_or_default()), status);
+        let subject = response.extensions_mut().remove::<audit::Subject>().map(|subject| vec![subject.0]);
+        let names = subject.or(names.ok()).unwrap_or_default();
+        note(&service, &pass, entrance, (method.as_str(), &route, &names), status);
     }
     *service.requests.lock().entry((route, status)).or_default() += 1;
     response

@@ -25,8 +25,14 @@ use tokio::{
 };
 
 use super::{
-    AppState, HttpConfig, HttpError, Service, audit::AuditLog, guard::Guard, health, history, openapi,
-    patient::Patient, probe, routes, told,
+    AppState, HttpConfig, HttpError, Service,
+    audit::AuditLog,
+    guard::Guard,
+    health, history, openapi,
+    patient::Patient,
+    probe, routes,
+    seats::{Seat, Seats},
+    told,
 };
 use crate::evidence::EvidenceStore;
 
@@ -108,7 +114,8 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
     });
     runtime.spawn(health::watch(Arc::clone(&service)));
     let router = routes::router(service, app.extra);
-    runtime.spawn(accept(listener, router, Arc::clone(&connections), stopping));
+    let seats = Seats::new(n_connections, config);
+    runtime.spawn(accept(listener, router, (Arc::clone(&connections), seats), stopping));
     let pending = [(connections, n_connections as u32), (clients, n_clients as u32)];
     Ok(HttpServer { local_addr, runtime, stop, pending })
 }
@@ -141,7 +148,7 @@ impl HttpServer {
 async fn accept(
     listener: TcpListener,
     router: Router,
-    connections: Arc<Semaphore>,
+    (connections, seats): (Arc<Semaphore>, Seats),
     mut stopping: watch::Receiver<bool>,
 ) {
     loop {
@@ -156,7 +163,11 @@ async fn accept(
         };
         match accepted {
             Some((Ok((stream, peer)), permit)) => {
-                tokio::spawn(connection((stream, peer.ip()), router.clone(), permit, stopping.clone()));
+                let Some(seat) = seats.take(peer.ip()) else {
+                    tracing::debug!(peer = %peer.ip(), "it has too many connections: one more is refused");
+                    continue;
+                };
+                tokio::spawn(connection((stream, peer.ip()), router.clone(), (permit, seat), stopping.clone()));
             }
             Some((Err(error), _)) => {
                 tracing::warn!(%error, "connection not accepted");
@@ -174,7 +185,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 async fn connection(
     (stream, peer): (TcpStream, IpAddr),
     router: Router,
-    permit: OwnedSemaphorePermit,
+    permit: (OwnedSemaphorePermit, Seat),
     mut stopping: watch::Receiver<bool>,
 ) {
     // A caption is small and must not wait for another one.

@@ -5,8 +5,9 @@ use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
 use axum::http::{HeaderMap, HeaderValue, header};
 use base::time::{Clock, Timestamp};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use super::users::Role;
+use super::{place::Lease, users::Role};
 
 /// Name of the cookie.
 pub(super) const COOKIE: &str = "eyewitness_session";
@@ -17,9 +18,10 @@ const MOST_PER_USER: usize = 64;
 /// Random bytes of an id.
 const ID_BYTES: usize = 32;
 
-/// All of them, by id. Ids are 256 random bits: looking one up tells nobody anything about another.
+/// All of them, by id. Ids are 256 random bits: looking one up tells nobody anything about another. Beside each what those
+/// look at who came by it: dropped when it is over.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<String, Session>>);
+pub(super) struct Sessions(Mutex<HashMap<String, (Session, watch::Sender<()>)>>);
 
 /// Somebody who has logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,21 +46,23 @@ impl Sessions {
         let expires_at = clock.wall().checked_add(LASTS).ok()?;
         let session = Session { user: Arc::clone(user), role, expires_at, until: now + LASTS };
         let mut all = self.0.lock();
-        all.retain(|_, session| session.until > now);
-        let theirs = || all.iter().filter(|(_, session)| session.user == *user);
+        all.retain(|_, (session, _)| session.until > now);
+        let theirs = || all.iter().filter(|(_, (session, _))| session.user == *user);
         if theirs().count() >= MOST_PER_USER
-            && let Some(oldest) = theirs().min_by_key(|(_, session)| session.until).map(|(id, _)| id.clone())
+            && let Some(oldest) = theirs().min_by_key(|(_, (session, _))| session.until).map(|(id, _)| id.clone())
         {
             all.remove(&oldest);
         }
-        all.insert(id.clone(), session.clone());
+        all.insert(id.clone(), (session.clone(), watch::Sender::default()));
         Some((id, session))
     }
 
-    /// The session of this id, as long as it lasts.
-    pub(super) fn find(&self, id: &str, clock: &dyn Clock) -> Option<Session> {
+    /// The session of this id, as long as it lasts, and how long that is.
+    pub(super) fn find(&self, id: &str, clock: &dyn Clock) -> Option<(Session, Lease)> {
         let now = clock.monotonic();
-        self.0.lock().get(id).filter(|session| session.until > now).cloned()
+        let all = self.0.lock();
+        let (session, over) = all.get(id).filter(|(session, _)| session.until > now)?;
+        Some((session.clone(), Lease { ended: over.subscribe(), lasts: session.until - now }))
     }
 
     /// Ends it.
@@ -109,14 +113,18 @@ mod tests {
         let (other, _) = sessions.open(&anna, Role::Viewer, &clock).expect("session");
         assert!(id.len() == 2 * ID_BYTES && id != other, "{id} {other}");
         assert_eq!(session.expires_at.as_second(), 12 * 3600);
-        assert_eq!(sessions.find(&id, &clock), Some(session));
-        assert_eq!(sessions.find(&id[1..], &clock), None);
+        let found = |id: &str| sessions.find(id, &clock).map(|(session, _)| session);
+        assert_eq!(found(&id), Some(session));
+        assert_eq!(found(&id[1..]), None);
+        let (_, lease) = sessions.find(&other, &clock).expect("session");
+        assert!(lease.lasts == LASTS && lease.ended.has_changed().is_ok());
         sessions.end(&other);
-        assert_eq!(sessions.find(&other, &clock), None);
+        assert_eq!(found(&other), None);
+        assert!(lease.ended.has_changed().is_err());
         *clock.0.lock() = LASTS - Duration::from_secs(1);
-        assert!(sessions.find(&id, &clock).is_some());
+        assert!(found(&id).is_some());
         *clock.0.lock() = LASTS;
-        assert_eq!(sessions.find(&id, &clock), None);
+        assert_eq!(found(&id), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{
     Shared,
     alerts::waiting,
+    audit::Subject,
     body,
     error::{Refusal, json as answer},
     guard::Pass,
@@ -89,7 +90,14 @@ pub(super) async fn silence(
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/silences/{}", silence.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
+    response.extensions_mut().insert(Subject(about(&silence)));
     Ok(response)
+}
+
+/// What is silenced, for the audit.
+fn about(Silence { id, stream, rule, .. }: &Silence) -> String {
+    let all = |name: &Option<String>| name.clone().unwrap_or_else(|| "*".into());
+    format!("{id}: rule {} of stream {}", all(rule), all(stream))
 }
 
 /// One less.

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use super::{Service, told};
+use super::{
+    Service,
+    place::{Over, Place},
+};
 use crate::feed::{Next, Reader, Record};
 
 /// A client that follows a stream.
@@ -15,8 +15,7 @@ pub(super) struct Tail {
     stream: String,
     reader: Reader,
     keep_alive: Duration,
-    stopping: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// What to tell the client next.
@@ -32,24 +31,18 @@ pub(super) enum Step {
 }
 
 impl Tail {
-    pub(super) fn new(service: &Service, stream: &str, reader: Reader, place: OwnedSemaphorePermit) -> Self {
-        Self {
-            stream: stream.into(),
-            reader,
-            keep_alive: service.keep_alive,
-            stopping: service.stopping.clone(),
-            _place: place,
-        }
+    pub(super) fn new(service: &Service, stream: &str, reader: Reader, place: Place) -> Self {
+        Self { stream: stream.into(), reader, keep_alive: service.keep_alive, place }
     }
 
     /// Waits for the next step. Loses nothing when dropped while waiting.
     pub(super) async fn step(&mut self) -> Step {
         let next = tokio::select! {
             biased;
-            () = told(&mut self.stopping) => match self.reader.try_next() {
+            over = self.place.over() => match self.reader.try_next() {
                 // What is there already is still given.
-                Some(next @ (Next::Record(_) | Next::Lost(_))) => Ok(next),
-                _ => return Step::End("the service is stopping"),
+                Some(next @ (Next::Record(_) | Next::Lost(_))) if over == Over::Stopping => Ok(next),
+                _ => return Step::End(over.why()),
             },
             next = timeout(self.keep_alive, self.reader.next()) => next,
         };

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{
         RawQuery, State, WebSocketUpgrade,
@@ -15,19 +16,17 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Shared,
     error::Refusal,
+    guard::Pass,
     house::{MOST_AHEAD, SpeechInput, SpeechOutput, SpeechRefused, SpeechRequest},
     params::Params,
+    place::Place,
     socket::{Goodbye, close},
     tail::lost,
-    told,
 };
 use crate::feed::{Kind, Kinds, Next, Reader};
 
@@ -49,6 +48,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The route.
 pub(super) async fn transcribe(
     State(service): State<Shared>,
+    Extension(pass): Extension<Pass>,
     RawQuery(query): RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
@@ -62,7 +62,7 @@ pub(super) async fn transcribe(
     };
     let kinds = params.kinds()?.unwrap_or(Kinds::of(&[Kind::Transcript, Kind::Gap]));
     let request = SpeechRequest { language: params.get("language").map(str::to_owned) };
-    let place = service.client()?;
+    let place = service.place(&pass)?;
     let port = service.speech.as_ref().ok_or_else(|| {
         Refusal::new(
             StatusCode::NOT_IMPLEMENTED,
@@ -74,18 +74,12 @@ pub(super) async fn transcribe(
         SpeechRefused::Unsupported(why) => Refusal::bad(why),
         SpeechRefused::Busy(why) => Refusal::busy(why),
     })?;
-    let session = Session {
-        input: Some(input),
-        answers,
-        sound: Sound { format, rest: Vec::new() },
-        n_samples: 0,
-        stopping: service.stopping.clone(),
-    };
+    let session =
+        Session { input: Some(input), answers, sound: Sound { format, rest: Vec::new() }, n_samples: 0, place };
     let upgrade = upgrade.max_message_size(MOST_READ).max_frame_size(MOST_READ);
     Ok(upgrade.on_upgrade(async move |mut socket| {
         let goodbye = session.run(&mut socket).await;
         close(socket, goodbye).await;
-        drop(place);
     }))
 }
 
@@ -103,7 +97,7 @@ struct Session {
     answers: Reader,
     sound: Sound,
     n_samples: u64,
-    stopping: watch::Receiver<bool>,
+    place: Place,
 }
 
 impl Session {
@@ -112,7 +106,7 @@ impl Session {
         loop {
             let behind = self.input.as_ref().is_some_and(|input| input.lag() > MOST_AHEAD);
             let event = tokio::select! {
-                () = told(&mut self.stopping) => return Some((close_code::AWAY, "the service is stopping".into())),
+                over = self.place.over() => return over.goodbye(),
                 next = self.answers.next() => Event::Answer(next),
                 message = timeout_at(idle_at, socket.recv()), if !behind => match message {
                     Ok(Some(message)) => Event::Message(message),

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{
         Path, RawQuery, State, WebSocketUpgrade,
@@ -16,17 +17,18 @@ use base::time::Clock;
 use ingest::{Piece, Readiness, Relay, Viewer};
 use serde_json::json;
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     time::{sleep, timeout},
 };
 
 use super::{
     Shared,
     error::Refusal,
+    guard::Pass,
     params::Params,
+    place::Place,
     socket::{Goodbye, MOST_FROM_FOLLOWER, MOST_UNANSWERED, close},
     streams::find,
-    told,
 };
 
 /// What the route understands.
@@ -40,6 +42,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The route.
 pub(super) async fn video(
     State(service): State<Shared>,
+    Extension(pass): Extension<Pass>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -60,7 +63,7 @@ pub(super) async fn video(
     let upgrade = upgrade.map_err(|e| {
         Refusal::new(StatusCode::UPGRADE_REQUIRED, format!("this is a WebSocket: connect with ws:// ({e})"))
     })?;
-    let place = service.client()?;
+    let place = service.place(&pass)?;
     let woken = Arc::new(Notify::new());
     let wake = Arc::clone(&woken);
     let show = Show {
@@ -68,14 +71,13 @@ pub(super) async fn video(
         woken,
         clock: Arc::clone(&service.clock),
         keep_alive: service.keep_alive,
-        stopping: service.stopping.clone(),
+        place,
     };
     drop((view, service));
     let upgrade = upgrade.max_message_size(MOST_FROM_FOLLOWER).max_frame_size(MOST_FROM_FOLLOWER);
     Ok(upgrade.on_upgrade(async move |mut socket| {
         let goodbye = show.run(&mut socket).await;
         close(socket, goodbye).await;
-        drop(place);
     }))
 }
 
@@ -98,7 +100,7 @@ struct Show {
     woken: Arc<Notify>,
     clock: Arc<dyn Clock>,
     keep_alive: Duration,
-    stopping: watch::Receiver<bool>,
+    place: Place,
 }
 
 impl Show {
@@ -109,10 +111,9 @@ impl Show {
         loop {
             let woken = tokio::select! {
                 biased;
-                () = told(&mut self.stopping) => {
-                    let why = "the service is stopping";
-                    self.end(socket, why).await;
-                    return Some((close_code::AWAY, why.into()));
+                over = self.place.over() => {
+                    self.end(socket, over.why()).await;
+                    return over.goodbye();
                 }
                 message = socket.recv() => match message {
                     Some(Ok(Message::Close(_))) | None => return None,
@@ -132,18 +133,17 @@ impl Show {
                 socket.send(Message::Ping(Bytes::new())).await.ok()?;
                 continue;
             }
-            loop {
-                let taken = self.viewer.take();
-                for piece in taken.pieces {
-                    self.send(socket, piece).await?;
-                }
-                if let Some(why) = taken.over {
-                    self.end(socket, &why).await;
-                    return Some((close_code::NORMAL, why));
-                }
-                if !taken.more {
-                    break;
-                }
+            let taken = self.viewer.take();
+            for piece in taken.pieces {
+                self.send(socket, piece).await?;
+            }
+            if let Some(why) = taken.over {
+                self.end(socket, &why).await;
+                return Some((close_code::NORMAL, why));
+            }
+            if taken.more {
+                // A client that is behind is listened to in between.
+                self.woken.notify_one();
             }
         }
     }

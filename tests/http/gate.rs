@@ -1,11 +1,18 @@
 //! Who gets in: tokens, hosts, origins, and addresses that others can reach.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{
+    process::Command,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
-use eyewitness::http::HttpConfig;
+use eyewitness::http::{HttpConfig, control::Prober};
 use serde_json::Value;
 
-use super::served::{Answer, Served, TOKEN};
+use super::{
+    desk::{Pretender, control},
+    served::{Answer, Served, TOKEN},
+};
+use crate::harness::wait_for;
 
 const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
 
@@ -220,6 +227,47 @@ fn sessions_begin_and_end() {
     assert_eq!(ended.status, 204);
     assert!(ended.header("set-cookie").unwrap().contains("Max-Age=0"), "{ended:?}");
     served.ask("/v1/session", &[("Cookie", &cookie)]).refuses(401, &["the session is over"]);
+}
+
+#[test]
+fn whoever_logs_out_is_told_nothing_more() {
+    let served = guarded();
+    let login = served.ask_body("POST", "/v1/session", &JSON, &format!(r#"{{"token":"{TOKEN}"}}"#));
+    let cookie = cookie(&login);
+    let (with, bearer) = (format!("Cookie: {cookie}"), format!("Authorization: Bearer {TOKEN}"));
+    let follow = |way: &str, path: &str, header: &str| served.follow(way, path, &["--header", header]).opened();
+    let by_cookie = [
+        follow("ws", "/v1/live", &with),
+        follow("ws", "/v1/streams/cam/captions", &with),
+        follow("sse", "/v1/streams/cam/captions", &with),
+    ];
+    let by_token = follow("ws", "/v1/live", &bearer);
+    let own = format!("http://localhost:{}", served.addr.port());
+    let ended = served.ask_with("DELETE", "/v1/session", &[("Cookie", &cookie), ("Origin", &own)]);
+    assert_eq!(ended.status, 204, "{ended:?}");
+    for follower in &by_cookie {
+        follower.wait_for("closed");
+    }
+    assert_eq!(by_cookie[0].wait_for("closed")["closed"], 1008);
+    served.captions(0..1);
+    wait_for("a caption", || by_token.told().iter().any(|t| t.to_string().contains("line 0")).then_some(()));
+}
+
+#[test]
+fn what_was_begun_is_written_down_though_its_client_hung_up() {
+    let prober = Arc::new(Pretender::default());
+    let served = Served::controlled("{}", control(Some(Arc::clone(&prober) as Arc<dyn Prober>)));
+    prober.hold(true);
+    let hurried = Command::new("curl")
+        .args(["-s", "-m", "1", "-d", r#"{"url":"rtsp://192.0.2.1/1"}"#, "-H", "Content-Type: application/json"])
+        .arg(served.url("http", "/v1/probe"))
+        .status();
+    assert_eq!(hurried.unwrap().code(), Some(28), "it waits in vain");
+    prober.hold(false);
+    wait_for("a record of it", || {
+        let records = served.ask("/v1/audit", &[]).json();
+        (records["records"][0]["route"] == "/v1/probe").then_some(())
+    });
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn nobody_asks_too_often() {
 #[test]
 fn sessions_and_requests_of_other_pages() {
     let guard = guard("0.0.0.0:80", true, &["https://wall.example"]);
-    let nobody = Pass { allowed_origin: None, address: [192, 0, 2, 1].into(), who: None };
+    let nobody = Pass { allowed_origin: None, address: [192, 0, 2, 1].into(), who: None, lease: None };
     assert!(guard.login("wrong", &nobody, &HeaderMap::new()).is_err());
     let login = guard.login(VIEWERS, &nobody, &HeaderMap::new()).unwrap_or_else(|_| panic!("refused"));
     let cookie = login.cookie.expect("cookie").to_str().expect("text").to_owned();
@@ -193,6 +193,19 @@ fn sessions_and_requests_of_other_pages() {
     }
     check(Method::DELETE, &[host, with, ("origin", "https://wall.example")], Err(403));
     check(Method::DELETE, &[host, with, ("origin", "https://evil.example")], Err(403));
+    // So does what is sent through a WebSocket that only operators may open.
+    let speak = |headers: &[(&str, &str)]| {
+        let headers = [&[host, ("upgrade", "websocket")], headers].concat();
+        ask_as(&guard, (Method::GET, "192.0.2.1"), "/", &headers, Some(Role::Operator)).map(drop)
+    };
+    let operators = guard.login(TOKEN, &nobody, &HeaderMap::new()).unwrap_or_else(|_| panic!("refused")).cookie;
+    let operators = operators.expect("cookie").to_str().expect("text").to_owned();
+    let theirs = ("cookie", operators.split(';').next().expect("pair"));
+    assert_eq!(speak(&[theirs, ("origin", "http://cams.lan")]), Ok(()));
+    assert_eq!(speak(&[theirs, ("origin", "https://wall.example")]), Err(403));
+    assert_eq!(speak(&[("authorization", &format!("Bearer {TOKEN}")), ("origin", "https://wall.example")]), Ok(()));
+    // What a proxy has asked for is none of ours.
+    check(Method::GET, &[host, with, ("authorization", "Basic dXNlcjpwYXNz")], Ok("vera"));
     // Whoever has the token needs no page.
     let bearer = format!("Bearer {VIEWERS}");
     let token = ("authorization", &*bearer);
@@ -217,7 +230,7 @@ fn sessions_and_requests_of_other_pages() {
 
 #[test]
 fn cookies_are_secure_behind_https() {
-    let nobody = Pass { allowed_origin: None, address: [192, 0, 2, 1].into(), who: None };
+    let nobody = Pass { allowed_origin: None, address: [192, 0, 2, 1].into(), who: None, lease: None };
     let check = |advertise: Option<&str>, headers: &[(&str, &str)], expected: bool| {
         let config = HttpConfig { advertise: advertise.map(str::to_owned), ..HttpConfig::default() };
         let guard = Guard::new(&config, users(), SystemClock::new());
