@@ -82,7 +82,9 @@ fn ffprobe_finds_every_picture_at_the_time_that_events_tell() {
 #[test]
 fn the_captions_of_a_segment_are_there_when_it_is_listed() {
     let camera = camera();
-    let theatre = Theatre::open(&camera.url(), Mode::Live, EXPECTED, HlsConfig::default());
+    // However slow this machine is: they are waited for.
+    let patient = HlsConfig { patience_ms: 60_000, ..HlsConfig::default() };
+    let theatre = Theatre::open(&camera.url(), Mode::Live, EXPECTED, patient);
     let fed = cues();
     theatre.listed(5);
     // Both playlists name the same segments in the same places; a new one may come in between the two answers.

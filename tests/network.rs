@@ -6,6 +6,9 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
+/// A queue that never holds one track up while the other one is waited for.
+const ROOM: &str = "queue max-size-time=0 max-size-bytes=0 max-size-buffers=0";
+
 /// Python's own web server on the scene's folder.
 fn web_server(scene: &Scene) -> (crate::harness::Process, u16) {
     let port = free_port();
@@ -18,8 +21,8 @@ fn web_server(scene: &Scene) -> (crate::harness::Process, u16) {
 fn hls_and_progressive_http_are_seen_to_their_end() {
     let scene = Scene::new();
     let hls = format!(
-        "-q filesrc location={CLIP} ! qtdemux name=d d.video_0 ! queue ! h264parse ! hlssink2 name=h target-duration=4 \
-         playlist-length=0 max-files=0 playlist-location=live.m3u8 location=part%03d.ts d.audio_0 ! queue ! aacparse ! h.audio"
+        "-q filesrc location={CLIP} ! qtdemux name=d d.video_0 ! {ROOM} ! h264parse ! hlssink2 name=h target-duration=4 \
+         playlist-length=0 max-files=0 playlist-location=live.m3u8 location=part%03d.ts d.audio_0 ! {ROOM} ! aacparse ! h.audio"
     );
     let (code, output) = tool("gst-launch-1.0", &words(&hls), &scene.path("")).end();
     assert_eq!(code, Some(0), "{output}");

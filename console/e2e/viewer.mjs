@@ -1,6 +1,6 @@
 // A viewer reads everything and is offered nothing that he may not do; logged out, he is asked for the token again. VIEWER_TOKEN is
 // his.
-import { journey, must, shot, tell, theStream, until } from "./lib.mjs";
+import { journey, must, shot, tell, theStream } from "./lib.mjs";
 
 const OFFERS = ["Add a stream", "Detach…", "Draw a zone", "Draw a line", "Acknowledge", "Silence"];
 
@@ -22,6 +22,6 @@ await journey("viewer", async (open) => {
   must(cookies.length === 1 && cookies[0].httpOnly && cookies[0].sameSite === "Strict", "the cookie is not as it must be", cookies.map(({ httpOnly, sameSite }) => ({ httpOnly, sameSite })));
   must(!cookies[0].value.includes(process.env.VIEWER_TOKEN), "the cookie holds the token");
   await page.click("text=Log out");
-  await until("the question for the token", () => page.$("input[type=password]"));
+  await page.waitForSelector("input[type=password]");
   tell({ refused });
 });
