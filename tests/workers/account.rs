@@ -105,7 +105,7 @@ impl Fenced {
     }
 }
 
-fn millis(value: &Value) -> i64 {
+pub(super) fn millis(value: &Value) -> i64 {
     let text = value.as_str().unwrap_or_else(|| panic!("no time: {value}"));
     text.parse::<jiff::Timestamp>().unwrap().as_millisecond()
 }
