@@ -11,6 +11,7 @@ pub mod problem;
 mod profile;
 mod rules;
 mod shared;
+pub mod values;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 

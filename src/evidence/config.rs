@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::values::{BadValue, folder, in_range};
+
 /// What is kept of alerts: the record, an annotated picture and a clip.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -49,42 +51,20 @@ impl Default for EvidenceConfig {
     }
 }
 
-/// Why an [`EvidenceConfig`] cannot be meant.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadEvidence {
-    /// A number out of its range.
-    #[error("`{key}` is {value} and must be {range}")]
-    Range {
-        /// The key.
-        key: &'static str,
-        /// As written.
-        value: u64,
-        /// What it may be.
-        range: &'static str,
-    },
-    /// No folder.
-    #[error("`path` is empty: name a folder for alerts, or set `enabled` to false")]
-    NoPath,
-}
-
 impl EvidenceConfig {
     /// Checks what the types cannot.
     ///
     /// # Errors
     /// A number out of its range or an empty path, naming the key.
-    pub fn check(&self) -> Result<(), BadEvidence> {
-        for (key, value, good, range) in [
+    pub fn check(&self) -> Result<(), BadValue> {
+        in_range([
             ("pre_roll_secs", u64::from(self.pre_roll_secs), 0..=60, "0 to 60"),
             ("post_roll_secs", u64::from(self.post_roll_secs), 0..=60, "0 to 60"),
             ("max_clip_secs", u64::from(self.max_clip_secs), 5..=300, "5 to 300"),
             ("keep_days", u64::from(self.keep_days), 1..=3650, "1 to 3650"),
             ("keep_bytes", self.keep_bytes, 10_000_000..=u64::MAX, "at least 10000000"),
-        ] {
-            if !good.contains(&value) {
-                return Err(BadEvidence::Range { key, value, range });
-            }
-        }
-        if self.path.as_os_str().is_empty() { Err(BadEvidence::NoPath) } else { Ok(()) }
+        ])?;
+        folder("path", &self.path)
     }
 
     pub(super) fn pre_roll(&self) -> Duration {
@@ -107,19 +87,11 @@ impl EvidenceConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::values;
 
     #[test]
     fn checks() {
-        let check = |json: &str, expected: Result<(), &str>| {
-            let got = serde_json::from_str::<EvidenceConfig>(json)
-                .map_err(|e| e.to_string())
-                .and_then(|c| c.check().map_err(|e| e.to_string()));
-            match (&got, expected) {
-                (Ok(()), Ok(())) => {}
-                (Err(got), Err(part)) => assert!(got.contains(part), "{json}: {got}"),
-                _ => panic!("{json}: {got:?}, not {expected:?}"),
-            }
-        };
+        let check = |json: &str, expected| values::check(json, EvidenceConfig::check, expected);
         check("{}", Ok(()));
         check(r#"{"enabled":false,"pre_roll_secs":0,"post_roll_secs":0}"#, Ok(()));
         check(r#"{"pre_roll_secs":61}"#, Err("`pre_roll_secs` is 61 and must be 0 to 60"));

@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 pub use self::{
-    config::{BadEvidence, EvidenceConfig},
+    config::EvidenceConfig,
     desk::{Acknowledged, AlertDesk, DeskError, FILE as DESK_FILE, Silence, SilenceWish},
     index::AlertFilter,
     news::{NewsItem, NewsReader, NextNews},

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sinks::history::Limits;
 
+use crate::config::values::{BadValue, folder, in_range};
+
 /// What was said and how streams fared, kept in one file to be searched and drawn. Only with `[http]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -38,39 +40,17 @@ impl Default for HistoryConfig {
     }
 }
 
-/// Why a [`HistoryConfig`] cannot be meant.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadHistory {
-    /// A number out of its range.
-    #[error("`{key}` is {value} and must be {range}")]
-    Range {
-        /// The key.
-        key: &'static str,
-        /// As written.
-        value: u64,
-        /// What it may be.
-        range: &'static str,
-    },
-    /// No folder.
-    #[error("`dir` is empty: name a folder for the history, or set `enabled` to false")]
-    NoFolder,
-}
-
 impl HistoryConfig {
     /// Checks what the types cannot.
     ///
     /// # Errors
     /// A number out of its range or an empty path, naming the key.
-    pub fn check(&self) -> Result<(), BadHistory> {
-        for (key, value, good, range) in [
+    pub fn check(&self) -> Result<(), BadValue> {
+        in_range([
             ("keep_days", u64::from(self.keep_days), 1..=3650, "1 to 3650"),
             ("max_bytes", self.max_bytes, 10_000_000..=u64::MAX, "at least 10000000"),
-        ] {
-            if !good.contains(&value) {
-                return Err(BadHistory::Range { key, value, range });
-            }
-        }
-        if self.dir.as_os_str().is_empty() { Err(BadHistory::NoFolder) } else { Ok(()) }
+        ])?;
+        folder("dir", &self.dir)
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -81,19 +61,11 @@ impl HistoryConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::values;
 
     #[test]
     fn checks() {
-        let check = |json: &str, expected: Result<(), &str>| {
-            let got = serde_json::from_str::<HistoryConfig>(json)
-                .map_err(|e| e.to_string())
-                .and_then(|c| c.check().map_err(|e| e.to_string()));
-            match (&got, expected) {
-                (Ok(()), Ok(())) => {}
-                (Err(got), Err(part)) => assert!(got.contains(part), "{json}: {got}"),
-                _ => panic!("{json}: {got:?}, not {expected:?}"),
-            }
-        };
+        let check = |json: &str, expected| values::check(json, HistoryConfig::check, expected);
         check("{}", Ok(()));
         check(r#"{"enabled":false,"dir":"/var/lib/x","keep_days":3650,"max_bytes":10000000,"clips_bytes":0}"#, Ok(()));
         check(r#"{"keep_days":0}"#, Err("`keep_days` is 0 and must be 1 to 3650"));

@@ -37,7 +37,7 @@ use sinks::history::{Audit, Store, Table};
 
 use self::{clips::Clips, recorder::Recorder, watched::Watched};
 pub use self::{
-    config::{BadHistory, HistoryConfig},
+    config::HistoryConfig,
     lookup::{Stop, Unread},
 };
 use crate::{hls::HlsStore, http::HouseView};

@@ -17,6 +17,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::values::{BadValue, in_range};
+
 pub use self::{
     routes::{PLAYLIST, ROUTES, router},
     store::{Captions, HlsStore, Usage},
@@ -54,32 +56,18 @@ impl Default for HlsConfig {
     }
 }
 
-/// Why an [`HlsConfig`] cannot be meant.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{key}` is {value} and must be {range}")]
-pub struct BadHls {
-    key: &'static str,
-    value: u64,
-    range: &'static str,
-}
-
 impl HlsConfig {
     /// Checks what the types cannot.
     ///
     /// # Errors
     /// A number out of its range, naming its key.
-    pub fn check(&self) -> Result<(), BadHls> {
-        for (key, value, good, range) in [
+    pub fn check(&self) -> Result<(), BadValue> {
+        in_range([
             ("segment_secs", u64::from(self.segment_secs), 1..=10, "1 to 10"),
             ("window", self.window as u64, 6..=60, "6 to 60"),
             ("patience_ms", self.patience_ms, 0..=60_000, "0 to 60000"),
             ("stream_bytes", self.stream_bytes as u64, 1_000_000..=u64::MAX, "at least 1000000"),
-        ] {
-            if !good.contains(&value) {
-                return Err(BadHls { key, value, range });
-            }
-        }
-        Ok(())
+        ])
     }
 
     /// What ingest is asked for; none when HLS is off.
@@ -96,19 +84,11 @@ impl HlsConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::values;
 
     #[test]
     fn checks() {
-        let check = |json: &str, expected: Result<(), &str>| {
-            let got = serde_json::from_str::<HlsConfig>(json)
-                .map_err(|e| e.to_string())
-                .and_then(|c| c.check().map_err(|e| e.to_string()));
-            match (&got, expected) {
-                (Ok(()), Ok(())) => {}
-                (Err(got), Err(part)) => assert!(got.contains(part), "{json}: {got}"),
-                _ => panic!("{json}: {got:?}, not {expected:?}"),
-            }
-        };
+        let check = |json: &str, expected| values::check(json, HlsConfig::check, expected);
         check("{}", Ok(()));
         check(r#"{"enabled":false}"#, Ok(()));
         check(r#"{"segment_secs":0}"#, Err("`segment_secs` is 0 and must be 1 to 10"));
