@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sinks::control::{News, Post};
 
-use super::{Millis, Random};
+use super::world::{Millis, Random};
 
 /// Leases of the pretended plane.
 pub(super) const N_LEASES: u32 = 4;

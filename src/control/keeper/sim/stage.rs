@@ -8,7 +8,7 @@ use base::{
     time::{Pts, Timestamp},
 };
 
-use super::{Millis, Random};
+use super::world::{Millis, Random};
 use crate::control::{
     report::Figures,
     stage::{Earlier, Start, StreamReading},
@@ -112,7 +112,7 @@ impl PretendedStage {
                     deeds.published.push((name.clone(), stream.start.epoch.unwrap_or(0)));
                 }
                 if let Some(position) = &mut stream.position {
-                    *position += super::TICK;
+                    *position += super::world::TICK;
                     if *position >= FILE_LENGTH {
                         stream.state = Some(StreamState::Ended);
                     }
