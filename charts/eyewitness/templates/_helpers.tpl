@@ -125,7 +125,7 @@ app.kubernetes.io/component: worker
 {{- end -}}
 {{- /* On the volume of the spool, which it must not fill. */ -}}
 {{- $_ := set $made "evidence" (dict "path" "/var/lib/eyewitness/alerts" "keep_bytes" 1073741824) -}}
-{{- $_ := set $made "history" (dict "dir" "/var/lib/eyewitness/history" "max_bytes" 268435456) -}}
+{{- $_ := set $made "history" (dict "dir" "/var/lib/eyewitness/history" "max_bytes" 268435456 "clips_bytes" 268435456) -}}
 {{- if $values.gpu.enabled }}{{- $_ := set $made "inference" (dict "providers" $values.gpu.providers) }}{{- end -}}
 {{- $all := mergeOverwrite $made (deepCopy $values.config) -}}
 # Made by the chart from its values; a change restarts the workers, one after the other.
