@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt as _,
@@ -26,6 +27,7 @@ use base::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sinks::history::Doubt;
 
 use super::Ended;
 use crate::{
@@ -92,6 +94,7 @@ struct Kept {
     /// By when they were written: milliseconds since 1970, id.
     by_age: BTreeSet<(i64, String)>,
     n_bytes: u64,
+    doubt: Doubt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -383,9 +386,8 @@ impl Shared {
 
     /// Takes away what is too old, and what there is no room for: the oldest first.
     fn sweep(&self) {
-        let keep_ms = i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX);
-        let since_ms = self.clock.wall().as_millisecond().saturating_sub(keep_ms);
-        let gone = self.kept.lock().superfluous(since_ms, self.max_bytes);
+        let now = (self.clock.wall().as_millisecond(), self.clock.monotonic());
+        let gone = self.kept.lock().superfluous(now, self.keep, self.max_bytes);
         for (id, clip) in gone {
             if self.take_away(&id, clip) {
                 self.n_removed.fetch_add(1, Relaxed);
@@ -453,8 +455,22 @@ impl Kept {
         Some(clip)
     }
 
-    /// Lets go of what was written before `since_ms`, and of the oldest until the rest has room.
-    fn superfluous(&mut self, since_ms: i64, max_bytes: u64) -> Vec<(String, Clip)> {
+    /// Lets go of what is older than `keep`, unless the clock may be wrong, and of the oldest until the rest has room.
+    fn superfluous(
+        &mut self,
+        (now_ms, monotonic): (i64, Duration),
+        keep: Duration,
+        max_bytes: u64,
+    ) -> Vec<(String, Clip)> {
+        let Self { by_age, doubt, .. } = self;
+        let newest_until = |until: i64| {
+            let found = by_age.range(..(until.saturating_add(1), String::new())).next_back();
+            Ok::<_, Infallible>(found.map(|(written_ms, _)| *written_ms))
+        };
+        let oldest = by_age.first().map(|(written_ms, _)| *written_ms);
+        let Ok(may_go) = doubt.lets_go((now_ms, monotonic), keep, oldest, newest_until);
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = if may_go { now_ms.saturating_sub(keep_ms) } else { i64::MIN };
         let mut gone = Vec::new();
         while let Some((written_ms, id)) = self.by_age.first().cloned()
             && (written_ms < since_ms || self.n_bytes > max_bytes)

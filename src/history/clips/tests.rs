@@ -20,7 +20,11 @@ fn the_oldest_go_first() {
             kept.add(id.into(), clip(n_bytes, written_ms));
         }
         assert_eq!((kept.n_bytes, kept.by_id.len(), kept.by_age.len()), (40, 3, 3));
-        let gone: Vec<String> = kept.superfluous(since_ms, max_bytes).into_iter().map(|(id, _)| id).collect();
+        let gone: Vec<String> = kept
+            .superfluous((since_ms + 1000, Duration::ZERO), Duration::from_secs(1), max_bytes)
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
         assert_eq!(gone, expected, "since {since_ms}, {max_bytes} bytes");
         assert_eq!(kept.n_bytes, kept.by_id.values().map(|clip| clip.n_bytes).sum::<u64>());
     };
@@ -28,6 +32,25 @@ fn the_oldest_go_first() {
     check(10, 39, &["a"]);
     check(21, 40, &["a", "b"]);
     check(0, 9, &["a", "b", "c"]);
+}
+
+#[test]
+fn a_clock_that_is_wrong_costs_nothing_for_an_hour() {
+    let day = 24 * 3_600_000;
+    let mut kept = Kept::default();
+    for n in 0..8 {
+        kept.add(format!("s-{n}"), clip(10, n * day));
+    }
+    kept.add("s-8".into(), clip(10, 365 * day));
+    let mut n_gone = |at_days: i64, minutes: u64, max_bytes: u64| {
+        let now = (at_days * day, Duration::from_secs(60 * minutes));
+        kept.superfluous(now, Duration::from_secs(7 * 24 * 3600), max_bytes).len()
+    };
+    assert_eq!(n_gone(8, 0, 100), 1);
+    assert_eq!(n_gone(366, 0, 100), 0);
+    // There is as much room as ever.
+    assert_eq!(n_gone(366, 59, 70), 1);
+    assert_eq!(n_gone(366, 60, 100), 6);
 }
 
 const NEVER: Duration = Duration::MAX;
