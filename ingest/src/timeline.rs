@@ -82,6 +82,11 @@ impl Timeline {
         }
     }
 
+    /// Media that begins so many nanoseconds after the end of the media before it, and comes so long after it, is no jump yet.
+    pub(crate) fn lead(&self, since_last: Duration) -> i64 {
+        if self.live { LIVE_LEAD.saturating_add(nanos(since_last)) } else { RECORDED_PAUSE }
+    }
+
     /// Maps media that begins at `running_time` nanoseconds (negative before the segment) and lasts `length` nanoseconds
     /// (zero when unknown), and that came at `arrived` (monotonic).
     pub(crate) fn map(&self, track: Track, running_time: i64, length: i64, arrived: Duration) -> Mapped {
@@ -92,11 +97,7 @@ impl Timeline {
         let mut pts = running_time.saturating_add(own);
         let mut jumped = false;
         if let Some(last) = state.last[i] {
-            let most = last.end.saturating_add(if self.live {
-                LIVE_LEAD.saturating_add(nanos(arrived.saturating_sub(last.arrived)))
-            } else {
-                RECORDED_PAUSE
-            });
+            let most = last.end.saturating_add(self.lead(arrived.saturating_sub(last.arrived)));
             let plausible = |pts: i64| pts >= last.pts - JITTER && pts <= most;
             if !plausible(pts) {
                 jumped = true;

@@ -133,7 +133,7 @@ pub(super) fn serve(
                 &house,
                 profiles,
                 shown,
-                (evidence.clone().filter(EvidenceStore::is_enabled), alert_desk),
+                (evidence.clone().filter(EvidenceStore::is_enabled), alert_desk.clone()),
                 &clock,
             )
         })
@@ -186,6 +186,7 @@ pub(super) fn serve(
     if let Some(server) = server {
         server.stop(GOODBYE);
     }
+    alert_desk.close();
     if let Some(history) = history {
         history.close();
     }

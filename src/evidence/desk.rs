@@ -1,9 +1,12 @@
 //! What people said about alerts: which they have seen to, and of which they want to hear nothing for a while. Kept in one
 //! JSON file, so that a restart changes nothing. Asked on any thread, and never waits for the disk then; whoever changes
-//! something does, on a thread that may wait.
+//! something does, on a thread that may wait. Beside it lies of which open alerts nobody was told ([`hushed`]), which the
+//! thread `desk` writes within a second: a crash within that second may lose it.
+
+mod hushed;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write as _},
     path::PathBuf,
@@ -13,10 +16,13 @@ use std::{
 
 use base::{
     event::{Alert, AlertState, Silenced},
+    shutdown::Shutdown,
     time::{Clock, Timestamp},
 };
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+
+use self::hushed::{Hush, Hushed};
 
 /// The file, in the folder of alerts.
 pub const FILE: &str = "desk.json";
@@ -24,8 +30,8 @@ pub const FILE: &str = "desk.json";
 const MOST_SILENCES: usize = 1000;
 /// Acknowledgements that are kept; the oldest go first.
 const MOST_ACKNOWLEDGED: usize = 10_000;
-/// Open alerts of which nobody was told.
-const MOST_HUSHED: usize = 10_000;
+/// What is in hand at the end gets so long; a disk that is gone takes for ever.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Somebody has seen to an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,10 +126,14 @@ struct Inner {
     path: Option<PathBuf>,
     clock: Arc<dyn Clock>,
     said: RwLock<Said>,
-    /// Held by whoever changes something, until it is written.
-    writing: Mutex<()>,
-    /// Open alerts of which every record so far was silenced, with the silence.
-    hushed: Mutex<HashMap<String, Silence>>,
+    /// Held by whoever changes something, until it is written: how many changes of `hushed` are.
+    writing: Mutex<u64>,
+    /// Never held while anything is written.
+    hushed: Mutex<Hushed>,
+    /// The thread is to come to its end.
+    over: Shutdown,
+    /// It has, or there is none.
+    done: Shutdown,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -134,34 +144,60 @@ struct Said {
     silences: Vec<Silence>,
 }
 
+/// What lies in the file.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Filed {
+    #[serde(flatten)]
+    said: Said,
+    /// By the alert's id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    hushed: BTreeMap<String, Hush>,
+}
+
 impl AlertDesk {
     /// Nothing is kept over a restart.
     pub fn in_memory(clock: Arc<dyn Clock>) -> Self {
-        Self::with(None, Said::default(), clock)
+        let desk = Self::with(None, Filed::default(), clock);
+        desk.0.done.trigger();
+        desk
     }
 
-    /// With what an earlier run wrote into this file. A file that cannot be read is put aside, and that is told.
+    /// With what an earlier run wrote into this file; starts the thread `desk`. A file that cannot be read is put aside, and
+    /// that is told.
     pub fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        let said = match fs::read_to_string(&path) {
+        let filed = match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map_err(|e| e.to_string()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Said::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Filed::default()),
             Err(error) => Err(error.to_string()),
         };
-        let said = said.unwrap_or_else(|cause| {
+        let filed = filed.unwrap_or_else(|cause| {
             let aside = path.with_extension("json.damaged");
             let _ = fs::rename(&path, &aside);
             let (path, aside) = (path.display(), aside.display());
             tracing::error!(
                 "{path} cannot be read, what was acknowledged and silenced is forgotten: {cause}; see {aside}"
             );
-            Said::default()
+            Filed::default()
         });
-        Self::with(Some(path), said, clock)
+        let desk = Self::with(Some(path), filed, clock);
+        desk.start();
+        desk
     }
 
-    fn with(path: Option<PathBuf>, said: Said, clock: Arc<dyn Clock>) -> Self {
-        let (said, writing, hushed) = (RwLock::new(said), Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { path, clock, said, writing, hushed }))
+    fn with(path: Option<PathBuf>, filed: Filed, clock: Arc<dyn Clock>) -> Self {
+        let (said, hushed) = (RwLock::new(filed.said), Mutex::new(Hushed::new(filed.hushed)));
+        let (over, done) = (Shutdown::default(), Shutdown::default());
+        Self(Arc::new(Inner { path, clock, said, writing: Mutex::default(), hushed, over, done }))
+    }
+
+    /// What is not yet written is written, if the disk does not take too long. Of which alerts nobody was told is not written
+    /// any more from here on, by no clone.
+    pub fn close(&self) {
+        self.0.over.trigger();
+        if !self.0.done.wait_timeout(GRACE) {
+            tracing::error!("the thread desk does not come to its end: its disk may be gone");
+        }
     }
 
     fn now_ms(&self) -> i64 {
@@ -190,7 +226,7 @@ impl AlertDesk {
     }
 
     /// What is to stand in a record of an alert that goes out now. Who was told of an alert is told of its end, whatever is
-    /// silenced by then; who was told of none of it is not told of its end either.
+    /// silenced by then; who was told of none of it is not told of its end either. Never waits for the disk.
     pub fn judge(&self, stream: &str, alert: &Alert) -> Option<Silenced> {
         let mut hushed = self.0.hushed.lock();
         if alert.state == AlertState::Closed {
@@ -202,10 +238,7 @@ impl AlertDesk {
         };
         let on_record = silence.on_record();
         if alert.state == AlertState::Opened {
-            if hushed.len() >= MOST_HUSHED {
-                hushed.clear();
-            }
-            hushed.insert(alert.alert.clone(), silence);
+            hushed.insert(alert.alert.clone(), Hush { since_ms: self.now_ms(), silence });
         }
         Some(on_record)
     }
@@ -288,22 +321,30 @@ impl AlertDesk {
 
     /// Changes what was said, once it is written down. Silences that are over go.
     fn change<T>(&self, change: impl FnOnce(&mut Said) -> Result<T, DeskError>) -> Result<T, DeskError> {
-        let _writing = self.0.writing.lock();
+        let mut n_written = self.0.writing.lock();
         let now = self.now_ms();
         let mut said = self.0.said.read().clone();
         said.silences.retain(|silence| silence.until_ms > now);
         let outcome = change(&mut said)?;
-        if let Some(path) = &self.0.path {
-            write(path, &said).map_err(|source| DeskError::Write { path: path.clone(), source })?;
-        }
+        let said = self.write(said, &mut n_written)?;
         *self.0.said.write() = said;
         Ok(outcome)
+    }
+
+    /// Writes all of it, with what is hushed by now; gives what was said back.
+    fn write(&self, said: Said, n_written: &mut u64) -> Result<Said, DeskError> {
+        let Some(path) = &self.0.path else { return Ok(said) };
+        let (hushed, n_changes) = self.0.hushed.lock().now();
+        let filed = Filed { said, hushed };
+        write(path, &filed).map_err(|source| DeskError::Write { path: path.clone(), source })?;
+        *n_written = n_changes;
+        Ok(filed.said)
     }
 }
 
 /// The file appears whole or not at all, and is on the disk when this returns.
-fn write(path: &PathBuf, said: &Said) -> io::Result<()> {
-    let text = serde_json::to_vec(said)?;
+fn write(path: &PathBuf, filed: &Filed) -> io::Result<()> {
+    let text = serde_json::to_vec(filed)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder {
         fs::create_dir_all(folder)?;

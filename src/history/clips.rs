@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt as _,
@@ -26,6 +27,7 @@ use base::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sinks::history::Doubt;
 
 use super::Ended;
 use crate::{
@@ -48,6 +50,8 @@ const QUEUE: usize = 256;
 const MOST_AT_ONCE: usize = 64;
 /// Most bytes of one clip: they are in memory while it waits.
 const MOST_BYTES: usize = 16 << 20;
+/// The same of all clips together: whoever comes for more ends early.
+const MOST_BYTES_AT_ONCE: usize = 128 << 20;
 /// How often new segments are fetched.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A segment is at most twenty seconds long, and its sound may come a second later.
@@ -78,6 +82,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
     n_failed: AtomicU64,
+    n_cut: AtomicU64,
     n_removed: AtomicU64,
     is_troubled: AtomicBool,
 }
@@ -89,6 +94,7 @@ struct Kept {
     /// By when they were written: milliseconds since 1970, id.
     by_age: BTreeSet<(i64, String)>,
     n_bytes: u64,
+    doubt: Doubt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +121,8 @@ struct Gathering {
     /// On the monotonic clock.
     deadline: Duration,
     is_over: bool,
+    /// There was no room for all of it.
+    is_cut: bool,
 }
 
 impl Clips {
@@ -139,6 +147,7 @@ impl Clips {
             clock,
             kept,
             n_failed: AtomicU64::new(0),
+            n_cut: AtomicU64::new(0),
             n_removed: AtomicU64::new(0),
             is_troubled: AtomicBool::new(false),
         });
@@ -202,6 +211,12 @@ impl Clips {
             shared.n_failed.load(Relaxed) as f64,
         );
         out.counter(
+            "eyewitness_history_clips_cut_total",
+            "Clips of what was said that end early, as they were too big, alone or with those that were gathered beside them.",
+            &[],
+            shared.n_cut.load(Relaxed) as f64,
+        );
+        out.counter(
             "eyewitness_history_clips_removed_total",
             "Clips of what was said that were let go of, as they were too old or there was no room.",
             &[],
@@ -233,8 +248,8 @@ impl Worker {
             }
         }
         let until = clock.monotonic() + GRACE;
-        for mut gathering in self.gatherings.drain(..) {
-            gathering.absorb();
+        absorb(&mut self.gatherings, MOST_BYTES_AT_ONCE);
+        for gathering in self.gatherings.drain(..) {
             if clock.monotonic() < until {
                 self.shared.make(gathering);
             }
@@ -247,21 +262,39 @@ impl Worker {
             return;
         }
         let deadline = self.shared.clock.monotonic() + AFTER + SEGMENT_COMES_WITHIN;
-        let stretch = Stretch::new(wanted.start);
-        self.gatherings.push(Gathering { wanted, stretch, segments: Vec::new(), deadline, is_over: false });
+        self.gatherings.push(Gathering::new(wanted, deadline));
     }
 
     /// Takes in what has come, and makes the clips that have all of it.
     fn step(&mut self, now: Duration) {
-        self.gatherings.iter_mut().for_each(Gathering::absorb);
+        absorb(&mut self.gatherings, MOST_BYTES_AT_ONCE);
         for gathering in self.gatherings.extract_if(.., |gathering| gathering.is_over || now >= gathering.deadline) {
             self.shared.make(gathering);
         }
     }
 }
 
+/// Takes in what has come of all clips, which are `most_bytes` together at most.
+fn absorb(gatherings: &mut [Gathering], most_bytes: usize) {
+    let mut n_bytes: usize = gatherings.iter().map(Gathering::n_bytes).sum();
+    for gathering in gatherings {
+        n_bytes -= gathering.n_bytes();
+        gathering.absorb(MOST_BYTES.min(most_bytes.saturating_sub(n_bytes)));
+        n_bytes += gathering.n_bytes();
+    }
+}
+
 impl Gathering {
-    fn absorb(&mut self) {
+    const fn new(wanted: Wanted, deadline: Duration) -> Self {
+        let stretch = Stretch::new(wanted.start);
+        Self { wanted, stretch, segments: Vec::new(), deadline, is_over: false, is_cut: false }
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.segments.iter().map(Bytes::len).sum()
+    }
+
+    fn absorb(&mut self, most_bytes: usize) {
         let (segments, end) = self.wanted.tap.take();
         for segment in &segments {
             if self.is_over {
@@ -276,9 +309,8 @@ impl Gathering {
                     break;
                 }
             }
-            let n_bytes: usize = self.segments.iter().map(Bytes::len).sum();
-            if n_bytes + segment.bytes.len() > MOST_BYTES {
-                self.is_over = true;
+            if self.n_bytes() + segment.bytes.len() > most_bytes {
+                (self.is_over, self.is_cut) = (true, true);
                 break;
             }
             self.stretch.add(segment, fit);
@@ -297,11 +329,15 @@ impl Gathering {
 
 impl Shared {
     fn path(&self, id: &str, from_ms: u64) -> PathBuf {
-        self.dir.join(format!("{id}{AT}{from_ms}{SUFFIX}"))
+        self.dir.join(name_of(id, from_ms))
     }
 
     fn make(&self, gathering: Gathering) {
-        let Gathering { wanted: Wanted { id, end, .. }, stretch, segments, .. } = gathering;
+        let Gathering { wanted: Wanted { id, end, .. }, stretch, segments, is_cut, .. } = gathering;
+        if is_cut && segments.is_empty() {
+            self.failed(&id, "there is no room for its first segment beside those of others");
+            return;
+        }
         let Some(first) = stretch.first().filter(|first| *first <= end) else {
             self.failed(&id, "its segments were gone: speech is too far behind");
             return;
@@ -316,7 +352,8 @@ impl Shared {
         match made {
             Ok(file) => {
                 let written_ms = self.clock.wall().as_millisecond();
-                self.kept.lock().add(id, Clip { from_ms, n_bytes: file.len(), written_ms });
+                self.n_cut.fetch_add(u64::from(is_cut), Relaxed);
+                self.keep(id, Clip { from_ms, n_bytes: file.len(), written_ms });
                 if self.is_troubled.swap(false, Relaxed) {
                     tracing::info!("clips of what was said are kept again");
                 }
@@ -326,6 +363,14 @@ impl Shared {
                 let _ = fs::remove_file(&making);
                 self.failed(&id, &cause);
             }
+        }
+    }
+
+    /// There is one more, in the place of an earlier one where there is one.
+    fn keep(&self, id: String, clip: Clip) {
+        let before = self.kept.lock().add(id.clone(), clip);
+        if let Some(before) = before.filter(|before| before.from_ms != clip.from_ms) {
+            self.take_away(&id, before);
         }
     }
 
@@ -341,18 +386,23 @@ impl Shared {
 
     /// Takes away what is too old, and what there is no room for: the oldest first.
     fn sweep(&self) {
-        let keep_ms = i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX);
-        let since_ms = self.clock.wall().as_millisecond().saturating_sub(keep_ms);
-        let gone = self.kept.lock().superfluous(since_ms, self.max_bytes);
+        let now = (self.clock.wall().as_millisecond(), self.clock.monotonic());
+        let gone = self.kept.lock().superfluous(now, self.keep, self.max_bytes);
         for (id, clip) in gone {
-            match fs::remove_file(self.path(&id, clip.from_ms)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::error!(transcript = id, "the clip of what was said cannot be taken away: {error}");
-                }
-                _ => {
-                    self.n_removed.fetch_add(1, Relaxed);
-                }
+            if self.take_away(&id, clip) {
+                self.n_removed.fetch_add(1, Relaxed);
             }
+        }
+    }
+
+    /// Whether it is gone.
+    fn take_away(&self, id: &str, clip: Clip) -> bool {
+        match fs::remove_file(self.path(id, clip.from_ms)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(transcript = id, "the clip of what was said cannot be taken away: {error}");
+                false
+            }
+            _ => true,
         }
     }
 }
@@ -377,17 +427,25 @@ impl Kept {
                 let written =
                     file.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
                 let written_ms = i64::try_from(written.as_millis()).unwrap_or(i64::MAX);
-                kept.add(id.to_owned(), Clip { from_ms, n_bytes: file.len(), written_ms });
+                let clip = Clip { from_ms, n_bytes: file.len(), written_ms };
+                // Of two the newer is kept, as where a process came to its end between writing it and taking the older away.
+                let is_older = kept.by_id.get(id).is_some_and(|other| other.written_ms > written_ms);
+                let other = if is_older { Some(clip) } else { kept.add(id.to_owned(), clip) };
+                if let Some(Clip { from_ms, .. }) = other {
+                    let _ = fs::remove_file(dir.join(name_of(id, from_ms)));
+                }
             }
         }
         Ok(kept)
     }
 
-    fn add(&mut self, id: String, clip: Clip) {
-        self.remove(&id);
+    /// Gives the clip in whose place it comes.
+    fn add(&mut self, id: String, clip: Clip) -> Option<Clip> {
+        let before = self.remove(&id);
         self.by_age.insert((clip.written_ms, id.clone()));
         self.n_bytes += clip.n_bytes;
         self.by_id.insert(id, clip);
+        before
     }
 
     fn remove(&mut self, id: &str) -> Option<Clip> {
@@ -397,8 +455,22 @@ impl Kept {
         Some(clip)
     }
 
-    /// Lets go of what was written before `since_ms`, and of the oldest until the rest has room.
-    fn superfluous(&mut self, since_ms: i64, max_bytes: u64) -> Vec<(String, Clip)> {
+    /// Lets go of what is older than `keep`, unless the clock may be wrong, and of the oldest until the rest has room.
+    fn superfluous(
+        &mut self,
+        (now_ms, monotonic): (i64, Duration),
+        keep: Duration,
+        max_bytes: u64,
+    ) -> Vec<(String, Clip)> {
+        let Self { by_age, doubt, .. } = self;
+        let newest_until = |until: i64| {
+            let found = by_age.range(..(until.saturating_add(1), String::new())).next_back();
+            Ok::<_, Infallible>(found.map(|(written_ms, _)| *written_ms))
+        };
+        let oldest = by_age.first().map(|(written_ms, _)| *written_ms);
+        let Ok(may_go) = doubt.lets_go((now_ms, monotonic), keep, oldest, newest_until);
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = if may_go { now_ms.saturating_sub(keep_ms) } else { i64::MIN };
         let mut gone = Vec::new();
         while let Some((written_ms, id)) = self.by_age.first().cloned()
             && (written_ms < since_ms || self.n_bytes > max_bytes)
@@ -409,47 +481,13 @@ impl Kept {
     }
 }
 
+fn name_of(id: &str, from_ms: u64) -> String {
+    format!("{id}{AT}{from_ms}{SUFFIX}")
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn clip(n_bytes: u64, written_ms: i64) -> Clip {
-        Clip { from_ms: 0, n_bytes, written_ms }
-    }
-
-    #[test]
-    fn the_oldest_go_first() {
-        let check = |since_ms: i64, max_bytes: u64, expected: &[&str]| {
-            let mut kept = Kept::default();
-            for (id, n_bytes, written_ms) in [("c", 10, 30), ("a", 10, 10), ("b", 10, 20), ("a", 20, 10)] {
-                kept.add(id.into(), clip(n_bytes, written_ms));
-            }
-            assert_eq!((kept.n_bytes, kept.by_id.len(), kept.by_age.len()), (40, 3, 3));
-            let gone: Vec<String> = kept.superfluous(since_ms, max_bytes).into_iter().map(|(id, _)| id).collect();
-            assert_eq!(gone, expected, "since {since_ms}, {max_bytes} bytes");
-            assert_eq!(kept.n_bytes, kept.by_id.values().map(|clip| clip.n_bytes).sum::<u64>());
-        };
-        check(0, 40, &[]);
-        check(10, 39, &["a"]);
-        check(21, 40, &["a", "b"]);
-        check(0, 9, &["a", "b", "c"]);
-    }
-
-    #[test]
-    fn what_was_left_is_found_and_what_was_not_finished_goes() {
-        let folder = tempfile::tempdir().expect("folder");
-        for name in ["s-1@2000.mp4", "s-2@x.mp4", "s-3@5.mp4.part", "s-3@5.mp4.part.media", "notes.txt", "a b@7.mp4"] {
-            fs::write(folder.path().join(name), b"12345").expect("written");
-        }
-        let kept = Kept::scan(folder.path()).expect("read");
-        let ids: Vec<_> = kept.by_id.iter().map(|(id, clip)| (id.as_str(), clip.from_ms, clip.n_bytes)).collect();
-        assert_eq!(ids, [("s-1", 2000, 5)]);
-        let mut left: Vec<_> = fs::read_dir(folder.path()).expect("folder").flatten().map(|e| e.file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["a b@7.mp4", "notes.txt", "s-1@2000.mp4", "s-2@x.mp4"]);
-    }
-}
+mod tests;

@@ -37,6 +37,8 @@ pub(super) struct Recorder {
     sample: i64,
     write_at: Duration,
     tidy_at: Duration,
+    /// What is too old is not let go of, and that has been said.
+    waits: bool,
     retry_at: Duration,
     /// On the monotonic clock: when the trouble that lasts was told last.
     told_at: Option<Duration>,
@@ -56,6 +58,7 @@ impl Recorder {
             sample,
             write_at: now + EVERY,
             tidy_at: now,
+            waits: false,
             retry_at: now + RETRY_AFTER,
             told_at,
         }
@@ -183,8 +186,15 @@ impl Recorder {
     fn tidy(&mut self) {
         let now = self.shared.clock.monotonic();
         let Some(store) = self.store.as_mut().filter(|_| now >= self.tidy_at) else { return };
-        match store.tidy(self.shared.clock.wall()) {
+        match store.tidy(self.shared.clock.wall(), now) {
             Ok(removed) => {
+                if removed.waits && !self.waits {
+                    tracing::warn!(
+                        "the history has a long hole: the service was off, or its clock is wrong; should it stay, what is too old \
+                         is let go of in an hour"
+                    );
+                }
+                self.waits = removed.waits;
                 self.tidy_at = if removed.more { now } else { now + TIDY_EVERY };
                 self.shared.counts.n_removed_for_age.fetch_add(removed.for_age, Relaxed);
                 self.shared.counts.n_removed_for_bytes.fetch_add(removed.for_bytes, Relaxed);

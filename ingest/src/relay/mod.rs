@@ -12,6 +12,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use base::{
@@ -25,7 +26,7 @@ pub use self::viewer::{Piece, Taken, Viewer};
 use crate::{
     segment::{Aac, H264, Offsets, SoundTrack},
     session::Session,
-    timeline::Track,
+    timeline::{Timeline, Track},
     video::running_time,
 };
 
@@ -33,9 +34,9 @@ use crate::{
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// While somebody watches, whole groups of pictures of so long are kept, so that a viewer may be a little late.
 const KEPT: i64 = 4 * SECOND;
-/// Pictures that come so much earlier or later than the one before are a jump of the source's clock.
+/// A picture that comes so much earlier than the one before is a jump of the source's clock. One that comes later is one where
+/// the decoders' side takes it for one: see [`Timeline::lead`].
 const STEP_BACK: i64 = SECOND / 2;
-const LEAP: i64 = 5 * SECOND;
 /// After a jump the decoders' side settles the stream's time anew, a moment later.
 const UNSETTLED: i64 = SECOND;
 /// Sound wakes viewers when so much of it has come without a picture.
@@ -101,7 +102,8 @@ struct State {
     offsets: Option<Offsets>,
     /// The offsets are not believed before this running time.
     unsettled_until: Option<i64>,
-    last_picture: Option<i64>,
+    /// Running time of the last picture, and when it came (monotonic).
+    last_picture: Option<(i64, Duration)>,
     /// Running times of the last pictures, in the order in which they came.
     recent: VecDeque<i64>,
     /// Most pictures that came before one that is shown before them.
@@ -213,7 +215,7 @@ impl Relay {
         let mut state = self.0.lock();
         let key = track == Track::Video && !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         let wanted = match track {
-            Track::Video => state.picture(running, key, &map),
+            Track::Video => state.picture((running, session.clock.monotonic()), &session.timeline, key, &map),
             Track::Audio => state.frame_of_sound(&map),
         };
         drop(map);
@@ -299,14 +301,14 @@ impl State {
         }
     }
 
-    /// A picture comes; whether it is of any use.
-    fn picture(&mut self, running: i64, key: bool, unit: &[u8]) -> bool {
+    /// A picture comes, now; whether it is of any use.
+    fn picture(&mut self, (running, now): (i64, Duration), timeline: &Timeline, key: bool, unit: &[u8]) -> bool {
         let Pictures::Carried(h264, _) = &mut self.pictures else { return false };
         let changed = key && h264.learn(unit);
-        let jumped = self
-            .last_picture
-            .replace(running)
-            .is_some_and(|last| running < last.saturating_sub(STEP_BACK) || running > last.saturating_add(LEAP));
+        let jumped = self.last_picture.replace((running, now)).is_some_and(|(last, came)| {
+            let lead = timeline.lead(now.saturating_sub(came));
+            running < last.saturating_sub(STEP_BACK) || running > last.saturating_add(lead)
+        });
         if changed || jumped {
             self.anew();
         }

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use base::media::MediaDescription;
 
 use super::*;
+use crate::timeline::Origin;
 
 const HEAD: [u8; 18] = [0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0xd9, 0, 0, 0, 1, 0x68, 0xce, 0x3c, 0x80, 0];
 
@@ -30,11 +31,25 @@ fn relay() -> Arc<Relay> {
 
 const OFFSETS: Option<Offsets> = Some(Offsets { video: -SECOND, audio: -SECOND });
 
+/// All of it comes at once.
 fn put(relay: &Relay, track: Track, ms: i64, key: bool, unit: Vec<u8>, offsets: Option<Offsets>) {
+    put_at(relay, track, (ms, Duration::ZERO), &Timeline::new(Origin::FirstMedia, true), key, unit, offsets);
+}
+
+/// Running time in milliseconds, and when it comes.
+fn put_at(
+    relay: &Relay,
+    track: Track,
+    (ms, now): (i64, Duration),
+    timeline: &Timeline,
+    key: bool,
+    unit: Vec<u8>,
+    offsets: Option<Offsets>,
+) {
     let running = ms * 1_000_000;
     let mut state = relay.0.lock();
     let wanted = match track {
-        Track::Video => state.picture(running, key, &unit),
+        Track::Video => state.picture((running, now), timeline, key, &unit),
         Track::Audio => state.frame_of_sound(&unit),
     };
     if wanted {
@@ -200,6 +215,32 @@ fn what_does_not_go_on_begins_anew() {
     relay.close("stopped");
     assert_eq!(viewer.take().over.as_deref(), Some("detached"));
     assert_eq!(relay.readiness(), Readiness::Over("detached".into()));
+}
+
+#[test]
+fn pictures_may_be_far_apart() {
+    // Seconds between pictures, seconds in which they come; whether they can be watched. A jump each time cannot.
+    let check = |step: i64, comes_in: u64, live: bool, expected: bool| {
+        let relay = relay();
+        let (mut viewer, timeline) = (watch(&relay).0, Timeline::new(Origin::FirstMedia, live));
+        let mut taken = Vec::new();
+        for n in 0..4 {
+            let times = (1000 + 1000 * step * n, Duration::from_secs(comes_in * n as u64));
+            let unit = [&HEAD[..17], &[0, 0, 1, 0x65, 0x88]].concat();
+            put_at(&relay, Track::Video, times, &timeline, true, unit, OFFSETS.filter(|_| n > 0));
+            taken.extend(take(&mut viewer));
+        }
+        assert_eq!(relay.readiness() == Readiness::Ready, expected, "{step} s in {comes_in} s: {taken:?}");
+        let ms = |n: i64| format!("{}x1", 1000 * step * n);
+        let all = ["init".to_owned(), ms(1), ms(2), ms(3)];
+        assert_eq!(taken, if expected { &all[..] } else { &[] }, "{step} s in {comes_in} s");
+    };
+    check(6, 6, true, true);
+    check(60, 60, true, true);
+    // At once, of a recording as well.
+    check(6, 0, true, true);
+    check(60, 0, true, false);
+    check(60, 0, false, true);
 }
 
 #[test]

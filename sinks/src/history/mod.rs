@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+mod doubt;
 mod error;
 pub mod export;
 mod file;
@@ -18,6 +19,7 @@ mod store;
 mod tests;
 
 pub use self::{
+    doubt::Doubt,
     error::HistoryError,
     phrase::Phrase,
     read::{Heard, Order, Page, Piece, Reader, Search, Stopper},

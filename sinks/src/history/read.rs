@@ -2,6 +2,7 @@
 //! which it makes wait for the disk; any other thread can stop it.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -25,6 +26,9 @@ use crate::wire::rfc3339;
 const HIT: [char; 2] = ['\u{1}', '\u{2}'];
 /// Words of a snippet.
 const SNIPPET: u32 = 24;
+/// So many streams are read beside each other, each in the order of time; of more, all is read and put in order. SQLite takes
+/// 500 at most (<https://www.sqlite.org/limits.html#max_compound_select>).
+const MOST_MERGED: usize = 100;
 
 /// What is looked for.
 #[derive(Debug, Clone, Default)]
@@ -197,42 +201,7 @@ impl Reader {
     /// # Errors
     /// When it cannot be read, or was stopped.
     pub fn transcripts(&self, search: &Search) -> Result<Page, HistoryError> {
-        let mut values: Vec<Value> = Vec::new();
-        let mut bind = |value: Value| {
-            values.push(value);
-            format!("?{}", values.len())
-        };
-        let mut conditions = Vec::new();
-        let (from, snippet) = match &search.words {
-            Some(phrase) => {
-                conditions.push(format!("words MATCH {}", bind(Value::Text(phrase.query(&search.streams)))));
-                let marks = HIT.map(|mark| format!("char({})", u32::from(mark)));
-                let snippet = format!("snippet(words, 0, {}, {}, '\u{2026}', {SNIPPET})", marks[0], marks[1]);
-                // In this order: what is found is looked up, and not the other way round.
-                ("words CROSS JOIN transcripts t ON t.id = words.rowid", snippet)
-            }
-            None => ("transcripts t", "NULL".to_owned()),
-        };
-        let place = if search.words.is_some() { "words.rowid" } else { "t.id" };
-        let (order, beyond) = match search.order {
-            Order::NewestFirst => ("DESC", "<"),
-            Order::OldestFirst => ("ASC", ">"),
-        };
-        let moment = |ms: i64| Value::Integer(ms.max(0).saturating_mul(PER_MS));
-        conditions.extend(search.from_ms.map(|ms| format!("{place} >= {}", bind(moment(ms)))));
-        conditions.extend(search.to_ms.map(|ms| format!("{place} < {}", bind(moment(ms)))));
-        conditions.extend(search.after.map(|after| format!("{place} {beyond} {}", bind(Value::Integer(after)))));
-        if !search.streams.is_empty() {
-            let names: Vec<String> = search.streams.iter().map(|name| bind(Value::Text(name.clone()))).collect();
-            conditions.push(format!("t.stream IN ({})", names.join(", ")));
-        }
-        let condition = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
-        // One more says whether there is more.
-        let limit = bind(Value::Integer(i64::try_from(search.limit.max(1)).unwrap_or(i64::MAX).saturating_add(1)));
-        let sql = format!(
-            "SELECT t.id, t.event, t.stream, t.session, t.start_ms, t.end_ms, t.captured_ms, t.text, t.record, {snippet} \
-             FROM {from} WHERE {condition} ORDER BY {place} {order} LIMIT {limit}"
-        );
+        let (sql, values) = query(search);
         let mut found: Vec<Heard> = self.rows(&sql, values, |row| {
             let unsigned = |at: usize| row.get::<_, i64>(at).map(|ms| u64::try_from(ms).unwrap_or(0));
             Ok(Heard {
@@ -299,6 +268,55 @@ impl Reader {
     }
 }
 
+/// The query of a search, with one row more than it asks for, which says whether there is more; and its values.
+fn query(search: &Search) -> (String, Vec<Value>) {
+    let mut values: Vec<Value> = Vec::new();
+    let mut bind = |value: Value| {
+        values.push(value);
+        format!("?{}", values.len())
+    };
+    let mut conditions = Vec::new();
+    let (from, snippet) = match &search.words {
+        Some(phrase) => {
+            conditions.push(format!("words MATCH {}", bind(Value::Text(phrase.query(&search.streams)))));
+            let marks = HIT.map(|mark| format!("char({})", u32::from(mark)));
+            let snippet = format!("snippet(words, 0, {}, {}, '\u{2026}', {SNIPPET})", marks[0], marks[1]);
+            // In this order: what is found is looked up, and not the other way round.
+            ("words CROSS JOIN transcripts t ON t.id = words.rowid", snippet)
+        }
+        None => ("transcripts t", "NULL".to_owned()),
+    };
+    let place = if search.words.is_some() { "words.rowid" } else { "t.id" };
+    let (order, beyond) = match search.order {
+        Order::NewestFirst => ("DESC", "<"),
+        Order::OldestFirst => ("ASC", ">"),
+    };
+    let moment = |ms: i64| Value::Integer(ms.max(0).saturating_mul(PER_MS));
+    conditions.extend(search.from_ms.map(|ms| format!("{place} >= {}", bind(moment(ms)))));
+    conditions.extend(search.to_ms.map(|ms| format!("{place} < {}", bind(moment(ms)))));
+    conditions.extend(search.after.map(|after| format!("{place} {beyond} {}", bind(Value::Integer(after)))));
+    let names: BTreeSet<&String> = search.streams.iter().collect();
+    let names: Vec<String> = names.into_iter().map(|name| bind(Value::Text(name.clone()))).collect();
+    let limit = bind(Value::Integer(i64::try_from(search.limit.max(1)).unwrap_or(i64::MAX).saturating_add(1)));
+    let select = |of_streams: Option<String>| {
+        let all: Vec<String> = conditions.iter().cloned().chain(of_streams).collect();
+        let condition = if all.is_empty() { "1".to_owned() } else { all.join(" AND ") };
+        format!(
+            "SELECT t.id, t.event, t.stream, t.session, t.start_ms, t.end_ms, t.captured_ms, t.text, t.record, {snippet} \
+             FROM {from} WHERE {condition}"
+        )
+    };
+    // The index of words is in the order of time. That of streams is for each of them: these are merged as they are read, as
+    // otherwise all that they have would be read and sorted for one page.
+    let (selected, place) = if search.words.is_none() && (2..=MOST_MERGED).contains(&names.len()) {
+        let each: Vec<String> = names.iter().map(|name| select(Some(format!("t.stream = {name}")))).collect();
+        (each.join(" UNION ALL "), "1")
+    } else {
+        (select((!names.is_empty()).then(|| format!("t.stream IN ({})", names.join(", ")))), place)
+    };
+    (format!("{selected} ORDER BY {place} {order} LIMIT {limit}"), values)
+}
+
 /// What the index gives, taken apart at its marks.
 fn pieces(marked: &str) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
@@ -320,6 +338,32 @@ fn pieces(marked: &str) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A page costs what is on it: nothing is read whole to be sorted.
+    #[test]
+    fn pages_are_read_in_order() {
+        let dir = tempfile::tempdir().expect("folder");
+        let limits = super::super::Limits { keep: std::time::Duration::from_secs(1), max_bytes: 1 << 30 };
+        let _store = super::super::Store::open(dir.path(), limits).expect("opened");
+        let reader = Reader::open(dir.path()).expect("reader");
+        let check = |n_streams: usize, words: &str, is_sorted: bool| {
+            for order in [Order::NewestFirst, Order::OldestFirst] {
+                let streams = (0..n_streams).map(|n| format!("cam-{n}")).collect();
+                let (from_ms, after) = (Some(1), Some(7 * PER_MS));
+                let search =
+                    Search { words: Phrase::parse(words), streams, from_ms, after, limit: 9, order, to_ms: None };
+                let (sql, values) = query(&search);
+                let plan = reader.rows(&format!("EXPLAIN QUERY PLAN {sql}"), values, |row| row.get::<_, String>(3));
+                let plan = plan.expect("a plan").join("; ");
+                assert_eq!(plan.contains("TEMP B-TREE"), is_sorted, "{n_streams} {words} {order:?}: {plan}");
+            }
+        };
+        for n_streams in [0, 1, 2, 3, MOST_MERGED] {
+            check(n_streams, "", false);
+            check(n_streams, "ask", false);
+        }
+        check(MOST_MERGED + 1, "", true);
+    }
 
     #[test]
     fn snippets() {

@@ -3,13 +3,14 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use base::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    Audit, GapRow, HistoryError, Limits, Row, Sample, StatusRow, TranscriptRow,
+    Audit, Doubt, GapRow, HistoryError, Limits, Row, Sample, StatusRow, TranscriptRow,
     error::database,
     file::{self, Found, PER_MS},
     row::signed,
@@ -22,6 +23,8 @@ const STEP: i64 = 2000;
 const PAGES: u32 = 1000;
 /// Where the file is too big, this part of its time goes at once.
 const SLICE: i64 = 50;
+/// What was told so much later than now was told by a clock that was wrong, or is now.
+const FUTURE_MS: i64 = 24 * 3_600_000;
 
 /// A table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,8 @@ pub struct Removed {
     pub for_bytes: u64,
     /// There is more to do.
     pub more: bool,
+    /// What is too old is not yet let go of, as the clock may be wrong: see [`Doubt`].
+    pub waits: bool,
 }
 
 /// The file, ours alone.
@@ -80,6 +85,7 @@ pub struct Store {
     path: PathBuf,
     limits: Limits,
     n_rows: [u64; Table::ALL.len()],
+    doubt: Doubt,
     lock: File,
 }
 
@@ -140,7 +146,8 @@ impl Store {
         };
         match begin() {
             Ok((db, n_rows)) => {
-                Ok(Self { db, directory: directory.to_owned(), path: path.to_owned(), limits, n_rows, lock })
+                let (directory, path, doubt) = (directory.to_owned(), path.to_owned(), Doubt::default());
+                Ok(Self { db, directory, path, limits, n_rows, doubt, lock })
             }
             Err(cause) => Err((cause, lock)),
         }
@@ -163,32 +170,58 @@ impl Store {
         Ok(())
     }
 
-    /// Lets go of what is too old, or too much: one step, so that it does not take long.
+    /// Lets go of what is too old, or too much: one step, so that it does not take long. `now` is the wall clock, which may be
+    /// wrong; what is too old by it waits where [`Doubt`] says so.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn tidy(&mut self, now: Timestamp) -> Result<Removed, HistoryError> {
-        let keep_ms = i64::try_from(self.limits.keep.as_millis()).unwrap_or(i64::MAX);
-        let too_old = now.as_millisecond().saturating_sub(keep_ms);
+    pub fn tidy(&mut self, now: Timestamp, monotonic: Duration) -> Result<Removed, HistoryError> {
+        let (now_ms, keep) = (now.as_millisecond(), self.limits.keep);
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         let mut removed = Removed::default();
-        let (mut n, is_whole) = self.forget(too_old)?;
-        removed.for_age = n;
-        removed.more = !is_whole;
-        let is_too_big = self.n_used_bytes()? > self.limits.max_bytes;
-        if is_too_big && is_whole {
-            let span: (Option<i64>, Option<i64>) = self
-                .db
-                .query_row(&spans(), [], |row| Ok((row.get(0)?, row.get(1)?)))
-                .map_err(database("tidy up", &self.path))?;
-            if let (Some(oldest), Some(newest)) = span {
-                let slice = (newest.saturating_sub(oldest) / SLICE).max(1);
-                n = self.forget(oldest.saturating_add(slice))?.0;
-                removed.for_bytes = n;
-                removed.more = n > 0;
+        let oldest = self.span(i64::MIN, i64::MAX)?.map(|(oldest, _)| oldest);
+        let mut doubt = self.doubt;
+        removed.waits = !doubt.lets_go((now_ms, monotonic), keep, oldest, |until| self.newest_until(until))?;
+        self.doubt = doubt;
+        if !removed.waits {
+            let (n, is_whole) = self.forget(i64::MIN, now_ms.saturating_sub(keep_ms))?;
+            (removed.for_age, removed.more) = (n, !is_whole);
+        }
+        if !removed.more && self.n_used_bytes()? > self.limits.max_bytes {
+            // Dates that a wrong clock gave do not make a slice longer, and those of the future are a history of their own:
+            // otherwise it would stay, and the present go in its place.
+            let future = now_ms.saturating_add(FUTURE_MS);
+            for (from, until) in [(i64::MIN, future), (future, i64::MAX)] {
+                if let Some((oldest, _)) = self.span(from, until)?
+                    && let Some((_, newest)) = self.span(from, until.min(oldest.saturating_add(keep_ms)))?
+                {
+                    let slice = (newest.saturating_sub(oldest) / SLICE).max(1);
+                    removed.for_bytes += self.forget(from, oldest.saturating_add(slice))?.0;
+                }
             }
+            removed.more = removed.for_bytes > 0;
         }
         self.give_back().map_err(database("tidy up", &self.path))?;
         Ok(removed)
+    }
+
+    /// When the oldest and the newest row of those were told that were told at `from` or later, and before `until`.
+    fn span(&self, from: i64, until: i64) -> Result<Option<(i64, i64)>, HistoryError> {
+        let of = |of: &str| {
+            let condition = "WHERE told_ms >= ?1 AND told_ms < ?2";
+            let all = Table::ALL.map(|table| format!("SELECT {of}(told_ms) AS at FROM {} {condition}", table.as_str()));
+            format!("(SELECT {of}(at) FROM ({}))", all.join(" UNION ALL "))
+        };
+        let span = format!("SELECT {}, {}", of("min"), of("max"));
+        let found = self.db.prepare_cached(&span).and_then(|mut span| {
+            span.query_row([from, until], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?)))
+        });
+        found.map(|(oldest, newest)| oldest.zip(newest)).map_err(database("tidy up", &self.path))
+    }
+
+    /// When the newest row of those was told that were told at `until` or earlier.
+    fn newest_until(&self, until: i64) -> Result<Option<i64>, HistoryError> {
+        Ok(self.span(i64::MIN, until.saturating_add(1))?.map(|(_, newest)| newest))
     }
 
     /// Gives the disk some of the pages that are free.
@@ -200,13 +233,13 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what was told before `until`, a step of it; gives how many rows, and whether that was all.
-    fn forget(&mut self, until: i64) -> Result<(u64, bool), HistoryError> {
+    /// Deletes what was told at `from` or later, and before `until`, a step of it; gives how many rows, and whether that was all.
+    fn forget(&mut self, from: i64, until: i64) -> Result<(u64, bool), HistoryError> {
         let fail = || database("tidy up", &self.path);
         let transaction = self.db.unchecked_transaction().map_err(fail())?;
         let mut n_gone = [0; Table::ALL.len()];
         for (n, table) in n_gone.iter_mut().zip(Table::ALL) {
-            *n = delete(&transaction, table, until).map_err(fail())?;
+            *n = delete(&transaction, table, (from, until)).map_err(fail())?;
         }
         transaction.commit().map_err(fail())?;
         self.n_rows.iter_mut().zip(n_gone).for_each(|(n, gone)| *n = n.saturating_sub(gone));
@@ -249,31 +282,22 @@ impl Store {
     }
 }
 
-/// The oldest and the newest moment of all tables.
-fn spans() -> String {
-    let each = |of: &str| {
-        let all = Table::ALL.map(|table| format!("SELECT {of}(told_ms) AS at FROM {}", table.as_str()));
-        format!("(SELECT {of}(at) FROM ({}))", all.join(" UNION ALL "))
-    };
-    format!("SELECT {}, {}", each("min"), each("max"))
-}
-
-fn delete(db: &Connection, table: Table, until: i64) -> rusqlite::Result<u64> {
+fn delete(db: &Connection, table: Table, (from, until): (i64, i64)) -> rusqlite::Result<u64> {
     let name = table.as_str();
     let (key, columns, order) = match table {
         Table::Samples => ("(stream, told_ms)", "stream, told_ms", "told_ms, stream"),
         _ => ("id", "id", "told_ms, id"),
     };
     // The same rows each time.
-    let some = format!("FROM {name} WHERE told_ms < ?1 ORDER BY {order} LIMIT ?2");
+    let some = format!("FROM {name} WHERE told_ms >= ?1 AND told_ms < ?2 ORDER BY {order} LIMIT ?3");
     if table == Table::Transcripts {
         // The index keeps no text: it has to be told what goes.
         let forget = format!("INSERT INTO words (words, rowid, text, stream) SELECT 'delete', id, text, stream {some}");
-        db.prepare_cached(&forget)?.execute(params![until, STEP])?;
+        db.prepare_cached(&forget)?.execute(params![from, until, STEP])?;
     }
     let n = db
         .prepare_cached(&format!("DELETE FROM {name} WHERE {key} IN (SELECT {columns} {some})"))?
-        .execute(params![until, STEP])?;
+        .execute(params![from, until, STEP])?;
     Ok(n as u64)
 }
 

@@ -83,13 +83,66 @@ fn who_was_told_of_an_alert_is_told_of_its_end() {
             let base::event::Body::Alert(alert) = &event.body else { panic!("no alert") };
             assert_eq!(desk.judge("cam", alert).is_some(), *expected, "{state:?} at {at} of {steps:?}");
         }
-        assert!(desk.0.hushed.lock().is_empty());
+        assert_eq!(desk.0.hushed.lock().n_alerts(), 0);
     };
     check(&[(0, Opened, false), (1, Updated, false), (2, Closed, false)]);
     check(&[(11, Opened, true), (12, Updated, true), (13, Closed, true)]);
     check(&[(0, Opened, false), (11, Updated, true), (12, Closed, false)]);
     check(&[(11, Opened, true), (25, Closed, true)]);
     check(&[(11, Opened, true), (25, Updated, false), (26, Closed, false)]);
+}
+
+/// Whether the record of alert `number` is silenced.
+fn is_silenced(desk: &AlertDesk, number: u32, state: AlertState) -> bool {
+    let event = samples::alert("cam", (number, 0), state, 0, (None, None));
+    let base::event::Body::Alert(alert) = &event.body else { panic!("no alert") };
+    desk.judge("cam", alert).is_some()
+}
+
+#[test]
+fn of_whom_nobody_was_told_survives_a_restart() {
+    use AlertState::{Closed, Opened, Updated};
+    let folder = tempfile::tempdir().expect("folder");
+    let (path, clock) = (folder.path().join(FILE), Arc::new(Hands::default()));
+    let open = || AlertDesk::open(path.clone(), Arc::clone(&clock) as _);
+    let desk = open();
+    desk.silence(wish(Some("cam"), None, 10)).expect("silence");
+    for number in 1..=4 {
+        assert!(is_silenced(&desk, number, Opened));
+    }
+    assert!(is_silenced(&desk, 1, Closed));
+    desk.close();
+    // The silence is over meanwhile.
+    *clock.0.lock() = Duration::from_secs(20);
+    let desk = open();
+    assert!(is_silenced(&desk, 2, Closed) && !is_silenced(&desk, 3, Updated));
+    // It goes along with what somebody changes.
+    desk.acknowledge("a", "anna", None, |_| true).expect("written");
+    let text = fs::read_to_string(&path).expect("file");
+    assert!(text.contains(&samples::id("cam", 4)) && !text.contains(&samples::id("cam", 3)), "{text}");
+    desk.close();
+    let desk = open();
+    assert!(desk.acknowledged("a").is_some());
+    let closed = [1, 2, 3, 4].map(|number| is_silenced(&desk, number, Closed));
+    assert_eq!(closed, [false, false, false, true]);
+    desk.close();
+    assert_eq!(open().0.hushed.lock().n_alerts(), 0);
+    assert!(!fs::read_to_string(&path).expect("file").contains("hushed"));
+}
+
+#[test]
+fn the_oldest_of_which_nobody_was_told_go_first() {
+    let clock = Arc::new(Hands::default());
+    let desk = AlertDesk::in_memory(Arc::clone(&clock) as _);
+    desk.silence(wish(None, None, 1_000_000)).expect("silence");
+    let n = u32::try_from(hushed::MOST).expect("a number");
+    for number in 0..=n {
+        *clock.0.lock() = Duration::from_secs(number.into());
+        assert!(is_silenced(&desk, number, AlertState::Opened));
+    }
+    assert_eq!(desk.0.hushed.lock().n_alerts(), hushed::MOST);
+    let closed = [0, 1, n].map(|number| is_silenced(&desk, number, AlertState::Closed));
+    assert_eq!(closed, [false, true, true]);
 }
 
 #[test]

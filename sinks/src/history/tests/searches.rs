@@ -127,6 +127,46 @@ fn streams_spans_and_pages() {
 }
 
 #[test]
+fn several_streams_are_found_as_one() {
+    // 150 streams; of those asked for each n-th.
+    let rows: Vec<Row> =
+        (0..600).map(|n| row(&said(&format!("cam-{:03}", n * 7 % 150), n / 3, "some words"), n as i64)).collect();
+    let (dir, _store) = with(&rows);
+    let reader = Reader::open(dir.path()).expect("reader");
+    let whole = reader.transcripts(&Search { limit: 1000, ..search("") }).expect("found").found;
+    assert_eq!(whole.len(), 600);
+    for (every, words) in [(1, ""), (2, ""), (2, "some"), (50, ""), (75, "words"), (150, "")] {
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            let mut streams: Vec<String> = (0..150).step_by(every).map(|n| format!("cam-{n:03}")).collect();
+            let (from_ms, to_ms) = (Some(NOW_MS + 20_000), Some(NOW_MS + 180_000));
+            let is_asked_for = |heard: &&Heard| {
+                let ms = heard.captured_ms.expect("dated") - NOW_MS;
+                streams.contains(&heard.stream) && (20_000..180_000).contains(&ms)
+            };
+            let mut expected: Vec<i64> = whole.iter().filter(is_asked_for).map(|heard| heard.place).collect();
+            if order == Order::NewestFirst {
+                expected.reverse();
+            }
+            // Twice the same is no other wish.
+            streams.extend(["nobody".to_owned(), "cam-000".to_owned()]);
+            let (mut got, mut after) = (Vec::new(), None);
+            loop {
+                let asked =
+                    Search { streams: streams.clone(), from_ms, to_ms, order, after, limit: 17, ..search(words) };
+                let page = reader.transcripts(&asked).expect("page");
+                assert!(page.found.iter().all(|heard| heard.snippet.is_some() != words.is_empty()));
+                got.extend(page.found.iter().map(|heard| heard.place));
+                after = page.after;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(got, expected, "each {every}, {words}, {order:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_said_at_the_same_moment_is_kept_apart() {
     let rows: Vec<Row> = (0..5).map(|n| row(&said(&format!("cam-{n}"), 1, "same"), n)).collect();
     let (dir, _store) = with(&rows);
