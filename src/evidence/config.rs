@@ -79,8 +79,8 @@ impl EvidenceConfig {
         Duration::from_secs(self.max_clip_secs.into())
     }
 
-    pub(super) fn keep_ms(&self) -> i64 {
-        i64::from(self.keep_days) * 24 * 3600 * 1000
+    pub(super) fn keep(&self) -> Duration {
+        Duration::from_secs(u64::from(self.keep_days) * 24 * 3600)
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    convert::Infallible,
     sync::Arc,
+    time::Duration,
 };
+
+use sinks::history::Doubt;
 
 use super::folder::Meta;
 
@@ -69,6 +73,8 @@ pub(super) struct Index {
     entries: HashMap<Arc<str>, Entry>,
     /// By the time of the newest record, and the order in which they came.
     by_time: BTreeSet<(i64, u64, Arc<str>)>,
+    /// Whether the wall clock can be believed.
+    doubt: Doubt,
     next_place: u64,
     n_bytes: u64,
     n_open: usize,
@@ -124,6 +130,19 @@ impl Index {
     pub(super) fn newest<'a>(&'a self, filter: &'a AlertFilter) -> impl Iterator<Item = &'a Arc<str>> {
         let fits = |id: &&Arc<str>| self.entries.get(*id).is_some_and(|entry| filter.fits(&entry.facts));
         self.by_time.iter().rev().map(|(_, _, id)| id).filter(fits)
+    }
+
+    /// What was told before this is too old; nothing is while the wall clock may be wrong.
+    pub(super) fn too_old(&mut self, (now_ms, monotonic): (i64, Duration), keep: Duration) -> i64 {
+        let Self { by_time, doubt, .. } = self;
+        let newest_until = |until: i64| {
+            let after = (until.saturating_add(1), 0, Arc::from(""));
+            Ok::<_, Infallible>(by_time.range(..after).next_back().map(|(at_ms, _, _)| *at_ms))
+        };
+        let oldest = by_time.first().map(|(at_ms, _, _)| *at_ms);
+        let Ok(may_go) = doubt.lets_go((now_ms, monotonic), keep, oldest, newest_until);
+        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        if may_go { now_ms.saturating_sub(keep_ms) } else { i64::MIN }
     }
 
     /// What has to go so that nothing is older than `since_ms` and all together take at most `most_bytes`, oldest first and

@@ -361,7 +361,8 @@ impl Worker {
 impl Shared {
     /// Takes away what is too old, and what there is no room for.
     pub(super) fn sweep(&self) {
-        let since_ms = self.clock.wall().as_millisecond().saturating_sub(self.config.keep_ms());
+        let times = (self.clock.wall().as_millisecond(), self.clock.monotonic());
+        let since_ms = self.index.lock().too_old(times, self.config.keep());
         let gathering = self.gathering.lock().clone();
         let gone = self.index.lock().superfluous(since_ms, self.config.keep_bytes, |id| gathering.contains(id));
         for (id, why) in gone {
