@@ -23,6 +23,7 @@ import { toast } from "../widgets/toast.tsx";
 export function StreamView({ name }: { name: string }) {
   const stream = streams.value?.find((s) => s.name === name);
   const drawing = useSignal(false);
+  const full = useSignal(false);
   const kind = useSignal<Kind>("in_zone");
   const points = useSignal<Point[]>([]);
   const rules = useSignal<RuleView[] | null>(null);
@@ -33,11 +34,12 @@ export function StreamView({ name }: { name: string }) {
       rules.value ??= null;
     }
   };
+  useEffect(() => void loadRules(), [name]);
   useEffect(() => {
-    void loadRules();
-    // What was said before somebody looked.
-    get<{ records: Caption[] }>(streamPath(name, "/captions?recent=50")).then((answer) => answer.records.forEach((record) => hub.take(record)), () => {});
-  }, [name]);
+    if (!visible.value) return;
+    // What was said before somebody looked, or while the page was not seen.
+    get<{ records: Caption[] }>(streamPath(name, "/captions?recent=200")).then((answer) => answer.records.forEach((record) => hub.take(record)), () => {});
+  }, [name, visible.value]);
   if (streams.value === null) return <p class="boot">Loading…</p>;
   if (!stream) return <div class="empty"><h1>No such stream</h1><p>There is no stream <code>{name}</code> (any more). <a href="#/">To the wall</a></p></div>;
   const begin = (what: Kind) => {
@@ -60,10 +62,10 @@ export function StreamView({ name }: { name: string }) {
       {stream.state !== "playing" && stream.detail && <p class="note warn"><Text of={stream.detail} /></p>}
       <div class="columns">
         <div class="main-column">
-          <Picture stream={stream} quiet={drawing}>
+          <Picture stream={stream} quiet={drawing} full={full}>
             <Shapes shapes={shapes} />
             {drawing.value && <Board kind={kind.value} points={points} onDone={end} />}
-            {!drawing.value && look.value.place === "over" && <div class="over"><Now name={name} /></div>}
+            {!drawing.value && (full.value || look.value.place === "over") && <div class="over"><Now name={name} /></div>}
           </Picture>
           <CaptionBox stream={stream} />
         </div>

@@ -1,7 +1,7 @@
 // What was said, found again by its words; from each a way to the moment, and all of it to take along.
 import type { JSX } from "preact";
 import { useSignal } from "@preact/signals";
-import { useEffect, useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import { get, query, Refused, words } from "../api.ts";
 import { href } from "../route.ts";
 import { streams } from "../state.ts";
@@ -21,24 +21,28 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
   const busy = useSignal(false);
   const asked = { q: filter["q"], stream: filter["stream"], from: iso(filter["from"]), to: iso(filter["to"]) };
   const key = JSON.stringify(asked);
-  const load = async (more: boolean, signal?: AbortSignal) => {
+  const asking = useRef(new AbortController());
+  const load = async (more: boolean) => {
+    // More of a search that is no longer the one that is shown is not wanted.
+    const { signal } = asking.current;
     busy.value = true;
     try {
-      const answer = await get<Answer>(`/v1/history/transcripts${query({ ...asked, limit: PAGE, after: more ? after.value : null })}`, signal);
+      const answer = await get<Answer>(`/v1/history/transcripts${query({ ...asked, limit: PAGE, after: more ? after.value : null })}`, { signal });
+      if (signal.aborted) return;
       found.value = more ? [...(found.value ?? []), ...answer.transcripts].slice(-2000) : answer.transcripts;
       after.value = answer.after;
       trouble.value = null;
     } catch (error) {
-      if (signal?.aborted) return;
+      if (signal.aborted) return;
       missing.value = error instanceof Refused && error.missing;
       trouble.value = words(error);
     }
     busy.value = false;
   };
   useEffect(() => {
-    const abort = new AbortController();
-    void load(false, abort.signal);
-    return () => abort.abort();
+    asking.current = new AbortController();
+    void load(false);
+    return () => asking.current.abort();
   }, [key]);
   const submit = (event: JSX.TargetedSubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
@@ -105,7 +109,7 @@ function Moment({ found }: { found: Found }) {
   useEffect(() => {
     const abort = new AbortController();
     const near = (ms: number) => new Date(Date.parse(found.at) + ms).toISOString();
-    get<Answer>(`/v1/history/transcripts${query({ stream: found.stream, from: near(-AROUND_MS), to: near(AROUND_MS), limit: 50 })}`, abort.signal)
+    get<Answer>(`/v1/history/transcripts${query({ stream: found.stream, from: near(-AROUND_MS), to: near(AROUND_MS), limit: 50 })}`, { signal: abort.signal })
       .then((answer) => (context.value = [...answer.transcripts].sort((a, b) => Date.parse(a.at) - Date.parse(b.at))), () => (context.value ??= [found]));
     return () => abort.abort();
   }, [found.id]);

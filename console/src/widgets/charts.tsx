@@ -25,7 +25,7 @@ export function Charts({ name }: { name: string }) {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const load = async () => {
       try {
-        if (visible.peek()) made.value = without.peek() ? look(name) : ofHistory(await get<Series>(path(name, mins.peek()), abort.signal));
+        if (visible.peek()) made.value = without.peek() ? look(name) : ofHistory(await get<Series>(path(name, mins.peek()), { signal: abort.signal }));
         trouble.value = null;
       } catch (error) {
         if (abort.signal.aborted) return;

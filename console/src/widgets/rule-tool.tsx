@@ -99,7 +99,7 @@ function Numbers({ kind, points }: { kind: Kind; points: Signal<Point[]> }) {
       <ol>
         {points.value.map((p, i) => (
           <li key={i}>
-            {([0, 1] as const).map((axis) => <input key={axis} type="number" min={0} max={100} step={0.5} aria-label={`Point ${i + 1}, ${axis === 0 ? "from the left" : "from the top"}`} value={Math.round(p[axis] * 1000) / 10} onInput={(e) => set(i, axis, e.currentTarget.valueAsNumber)} />)}
+            {([0, 1] as const).map((axis) => <input key={axis} type="number" min={0} max={100} step={0.1} aria-label={`Point ${i + 1}, ${axis === 0 ? "from the left" : "from the top"}`} value={Math.round(p[axis] * 1000) / 10} onInput={(e) => set(i, axis, e.currentTarget.valueAsNumber)} />)}
             <button type="button" class="plain" aria-label={`Take point ${i + 1} away`} onClick={() => (points.value = points.value.filter((_, j) => j !== i))}>×</button>
           </li>
         ))}

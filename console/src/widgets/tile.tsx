@@ -121,7 +121,7 @@ function Counts({ stream }: { stream: Stream }) {
 function Words({ stream }: { stream: Stream }) {
   const watched = hub.of(stream.name);
   watched.changed.value;
-  const { lines, final } = watched.captions.now();
+  const { lines, final } = watched.captions.now(undefined, now.value);
   const last = watched.captions.lines.filter((l) => l.kind === "words").pop();
   const text = lines.map((line) => line.map((w) => w.text).join(" ")).join(" ");
   return <p class={`last-words ${final ? "final" : ""}`} title={final && last?.at ? `said ${ago(last.at, now.value)}` : undefined}>{text}</p>;
