@@ -7,22 +7,27 @@ await journey("access", async (open) => {
   const stream = await theStream(first);
   const alert = await first.evaluate(async () => (await (await fetch("/v1/alerts?limit=1")).json().catch(() => ({}))).alerts?.[0]?.alert ?? null);
   await first.context().close();
+  const look = async (name, hash, size, viewport, scheme) => {
+    const page = await open({ viewport, scheme, hash });
+    await page.waitForSelector("main h1");
+    await page.waitForTimeout(name === "stream" || name === "wall" ? 4000 : 1500);
+    const found = await serious(page);
+    must(found.length === 0, `${name}, ${size}, ${scheme}: axe-core found`, found);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    must(wide <= 0, `${name}, ${size}: wider than the screen by ${wide} pixels`);
+    await shot(page, `${name}-${size}-${scheme}`);
+    tell({ view: name, size, scheme });
+    await page.context().close();
+  };
   const views = { wall: "#/", stream: `#/streams/${stream}`, alerts: "#/alerts", ...(alert ? { alert: `#/alerts/${encodeURIComponent(alert)}` } : {}), transcripts: "#/transcripts", health: "#/health" };
   for (const [size, viewport] of Object.entries({ desktop: DESKTOP, phone: PHONE })) {
     for (const scheme of ["light", "dark"]) {
-      for (const [name, hash] of Object.entries(views)) {
-        const page = await open({ viewport, scheme, hash });
-        await page.waitForSelector("main h1");
-        await page.waitForTimeout(name === "stream" || name === "wall" ? 4000 : 1500);
-        const found = await serious(page);
-        must(found.length === 0, `${name}, ${size}, ${scheme}: axe-core found`, found);
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-        must(wide <= 0, `${name}, ${size}: wider than the screen by ${wide} pixels`);
-        await shot(page, `${name}-${size}-${scheme}`);
-        tell({ view: name, size, scheme });
-        await page.context().close();
-      }
+      for (const [name, hash] of Object.entries(views)) await look(name, hash, size, viewport, scheme);
     }
+  }
+  // A large display on a wall, and the smallest telephone.
+  for (const [size, viewport] of Object.entries({ "4k": { width: 3840, height: 2160 }, small: { width: 320, height: 640 } })) {
+    for (const name of ["wall", "stream"]) await look(name, views[name], size, viewport, "dark");
   }
   await keyboard(await open({ hash: `#/streams/${stream}` }));
 });

@@ -43,9 +43,16 @@ await journey("rule", async (open) => {
   tell({ alert: await row.textContent() });
   await page.click(".alert-row .alert-title a");
   await page.waitForSelector("text=What you can do");
+  // Somebody else looks at it, too, and sees within the next poll that it is taken care of.
+  const other = await open({ hash: await page.evaluate(() => location.hash) });
+  await other.waitForSelector("text=What you can do");
   await page.fill("#main form input", "seen by the test");
   await page.click("button:has-text('Acknowledge')");
   await until("that it is acknowledged", () => page.$(".marks >> text=seen by the test"));
+  const told = Date.now();
+  await until("that the other page shows it", () => other.$(".marks >> text=seen by the test"), 8000);
+  tell({ shownElsewhereAfterMs: Date.now() - told });
+  await other.context().close();
   await page.click("summary:has-text('Silence')");
   await page.fill("input[placeholder='the gardeners are here']", "a test");
   await page.click("button:text-is('Silence')");

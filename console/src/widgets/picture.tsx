@@ -6,6 +6,7 @@ import { draw, place, type Shown } from "../overlay.ts";
 import { Watching, type Report } from "../player/player.ts";
 import { median } from "../player/timeline.ts";
 import { hub } from "../state.ts";
+import { letterScale } from "../theme.ts";
 import { span } from "../time.ts";
 import type { Stream } from "../types.ts";
 import { Icon } from "./icon.tsx";
@@ -148,6 +149,7 @@ function follow(watching: Watching, name: string, canvas: HTMLCanvasElement, sho
   let frame = 0;
   let drawn = "";
   let lateSince = 0;
+  let scale = devicePixelRatio;
   const next = () => {
     frame = requestAnimationFrame(next);
     const player = watching.player;
@@ -160,6 +162,7 @@ function follow(watching: Watching, name: string, canvas: HTMLCanvasElement, sho
     if (canvas.width !== wide || canvas.height !== high) {
       canvas.width = wide;
       canvas.height = high;
+      scale = devicePixelRatio * letterScale();
     }
     const context = canvas.getContext("2d");
     if (!context) return;
@@ -169,7 +172,7 @@ function follow(watching: Watching, name: string, canvas: HTMLCanvasElement, sho
     if (!isLate) lateSince = 0;
     else if (lateSince === 0) lateSince = performance.now();
     late.value = isLate && performance.now() - lateSince > 3000;
-    if (placed) draw(context, placed, shown(), devicePixelRatio);
+    if (placed) draw(context, placed, shown(), scale);
     canvas.dataset["n"] = String(placed?.objects.length ?? 0);
     // Whoever tests it asks by an attribute which boxes lie on the picture.
     if (canvas.hasAttribute("data-asked")) canvas.dataset["placed"] = placed ? JSON.stringify({ boxes: placed.objects.map((o) => o.box), frame: placed.frame, lateMs: placed.lateMs }) : "";
