@@ -41,6 +41,8 @@ await journey("lost", async (openPage) => {
   shut = false;
   await again(page);
   await shot(page, "found");
+  // Somebody has paused it meanwhile, and it stays so.
+  await page.click("[aria-label=Pause]");
   kill();
   const began = Date.now();
   await until("that a dead connection is noticed", () => page.$(".banner.bad >> text=Connection lost"), 40_000);
@@ -49,6 +51,11 @@ await journey("lost", async (openPage) => {
   await shot(page, "dead");
   dead = false;
   await again(page);
+  must(await page.$eval(".stage video", (v) => v.paused), "a paused picture was started by itself");
+  await page.click("[aria-label='Play, live']");
+  await page.waitForSelector("[aria-label=Pause]");
+  const paused = await page.$eval(".stage video", (v) => v.currentTime);
+  await until("that it plays", () => page.$eval(".stage video", (v, before) => !v.paused && v.currentTime > before, paused));
 });
 proxy.close();
 for (const end of open) end.destroy();

@@ -21,6 +21,7 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
   const busy = useSignal(false);
   const asked = { q: filter["q"], stream: filter["stream"], from: iso(filter["from"]), to: iso(filter["to"]) };
   const key = JSON.stringify(asked);
+  const list = useRef<HTMLOListElement>(null);
   const asking = useRef(new AbortController());
   const load = async (more: boolean) => {
     // More of a search that is no longer the one that is shown is not wanted.
@@ -31,6 +32,8 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
       if (signal.aborted) return;
       found.value = more ? [...(found.value ?? []), ...answer.transcripts].slice(-2000) : answer.transcripts;
       after.value = answer.after;
+      // The button goes with the last of them: the first new one has the focus, as far as it is kept.
+      if (more) setTimeout(() => list.current?.children[list.current.children.length - answer.transcripts.length]?.querySelector("button")?.focus());
       trouble.value = null;
     } catch (error) {
       if (signal.aborted) return;
@@ -67,7 +70,7 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
             <p role="status" class="quiet">{found.value.length === 0 ? "Nothing was said that fits." : `${found.value.length}${after.value ? " or more" : ""} ${found.value.length === 1 ? "stretch" : "stretches"} of speech, newest first`}</p>
             {found.value.length > 0 && <Exports asked={asked} />}
           </div>
-          <ol class="found">{found.value.map((t) => <Row key={t.id} found={t} />)}</ol>
+          <ol class="found" ref={list}>{found.value.map((t) => <Row key={t.id} found={t} />)}</ol>
           {after.value && <button disabled={busy.value} onClick={() => void load(true)}>{busy.value ? "Loading…" : "More"}</button>}
         </>
       )}
@@ -90,8 +93,7 @@ function Row({ found }: { found: Found }) {
   const open = useSignal(false);
   return (
     <li>
-      <p class="quiet"><time dateTime={found.at}>{clock(found.at)}</time> · <a href={href({ view: "stream", name: found.stream })}>{found.stream}</a> · at {position(found.start_ms)} of its session
-        <button class="link" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>{open.value ? "less" : "the moment"}</button></p>
+      <p class="quiet"><time dateTime={found.at}>{clock(found.at)}</time> · <a href={href({ view: "stream", name: found.stream })}>{found.stream}</a> · at {position(found.start_ms)} of its session · <button class="link" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>{open.value ? "less" : "the moment"}</button></p>
       <p class="text">{found.snippet ? found.snippet.map((part, i) => (part.hit ? <mark key={i}>{part.text}</mark> : part.text)) : found.text}</p>
       {open.value && <Moment found={found} />}
     </li>
@@ -138,9 +140,10 @@ function Clip({ found, clip }: { found: Found; clip: NonNullable<Found["clip"]> 
     <figure>
       <video
         class="clip" controls playsInline preload="auto" src={clip.path} aria-label={`${found.stream} at ${clock(found.at)}`}
+        onPlay={(e) => document.querySelectorAll<HTMLVideoElement>(".moment video").forEach((other) => other !== e.currentTarget && other.pause())}
         onLoadedMetadata={(e) => begin(e.currentTarget)} onTimeUpdate={(e) => (played.value = clip.from_ms + 1000 * e.currentTarget.currentTime)}
       />
-      <figcaption class="said">{(found.words ?? []).map((word, i) => <span key={i} class={word.start_ms <= played.value && played.value < word.end_ms ? "now" : undefined}>{word.text} </span>)}</figcaption>
+      <figcaption class="said">{(found.words ?? []).map((word, i) => <span key={i} class={word.start_ms <= played.value && played.value < word.end_ms ? "saying" : undefined}>{word.text} </span>)}</figcaption>
     </figure>
   );
 }

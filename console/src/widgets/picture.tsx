@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { draw, place, type Shown } from "../overlay.ts";
 import { Watching, type Report } from "../player/player.ts";
 import { median } from "../player/timeline.ts";
-import { hub } from "../state.ts";
+import { hub, visible } from "../state.ts";
 import { letterScale } from "../theme.ts";
 import { span } from "../time.ts";
 import type { Stream } from "../types.ts";
@@ -58,6 +58,11 @@ export function Picture({ stream, children, quiet, full }: { stream: Stream; chi
     };
   }, [stream.name, playable]);
 
+  useEffect(() => {
+    // A telephone pauses what is not seen, and leaves it so.
+    const v = video.current;
+    if (visible.value && v?.paused && !held.current && watching.current?.player) void v.play().catch(() => {});
+  }, [visible.value]);
   useEffect(() => {
     const changed = () => (full.value = stage.current !== null && document.fullscreenElement === stage.current);
     document.addEventListener("fullscreenchange", changed);
