@@ -52,6 +52,18 @@ async function keyboard(page) {
     if (!at.visible) unseen ??= at.is;
   }
   must(unseen === null, "the focus cannot be seen", unseen);
+  // Back again: what gets the focus comes out from under the bar.
+  let covered = null;
+  for (let i = 0; i < wanted; i++) {
+    await page.keyboard.press("Shift+Tab");
+    covered ??= await page.evaluate(() => {
+      const e = document.activeElement;
+      if (!e || e === document.body || e.closest(".bar") || e.matches(".skip")) return null;
+      const [bar, at] = [document.querySelector(".bar").getBoundingClientRect(), e.getBoundingClientRect()];
+      return at.top < bar.bottom && at.height < innerHeight - bar.height ? `${e.tagName} ${e.className} ${e.textContent?.slice(0, 30)}` : null;
+    });
+  }
+  must(covered === null, "the bar covers what has the focus", covered);
   must(seen.size >= wanted * 0.9, "the keyboard does not reach everything", { reached: seen.size, wanted });
   tell({ keyboard: { reached: seen.size, wanted } });
   // Targets are large enough to be hit.

@@ -53,8 +53,9 @@ export class Captions {
     if (this.taken.has(cue.cue)) return false;
     const known = this.growing.get(cue.cue)?.cue;
     if (known && known.revision >= cue.revision) return false;
-    // What ended so long before this one begins became final while nobody listened.
-    for (const [id, { cue: other }] of this.growing) if (other.session === cue.session && other.end_ms < cue.start_ms - MISSED_MS) this.growing.delete(id);
+    // What ended so long before another begins became final while nobody listened.
+    for (const [id, { cue: other }] of this.growing) if (longBefore(other, cue)) this.growing.delete(id);
+    if (!cue.final && this.newest && longBefore(cue, this.newest)) return false;
     if (!cue.final) {
       // A new session's cues follow: those of the one before will never be final.
       for (const [id, { cue: other }] of this.growing) if (other.session !== cue.session) this.growing.delete(id);
@@ -121,6 +122,8 @@ function readUntil(cue: Caption): number {
   const times = [captured + (cue.end_ms - cue.pts_ms), told].filter((t) => !Number.isNaN(t));
   return times.length === 0 ? Number.POSITIVE_INFINITY : Math.max(...times) + LINGER_MS;
 }
+
+const longBefore = (a: Caption, b: Caption): boolean => a.session === b.session && a.end_ms < b.start_ms - MISSED_MS;
 
 const earlier = (a: Caption, b: Caption): boolean => Date.parse(a.captured_at ?? "") < Date.parse(b.captured_at ?? "");
 

@@ -76,6 +76,8 @@ test("what grew when its end was missed goes", () => {
   assert.equal(shown(10_000), 2);
   c.take(caption("c", 0, "new", { start_ms: 33_000, end_ms: 34_000, final: true }), 10_000);
   assert.equal(shown(10_000), 1);
+  // Told again, it is as old.
+  assert.equal(c.take(caption("d", 0, "older"), 10_000), false);
 });
 
 test("a new session leaves nothing growing behind", () => {

@@ -11,7 +11,7 @@ const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [4, 2], [12, 4]];
 const LETTER = 11;
 const HEIGHT = 130;
 
-export function Chart({ title, unit, columns, zero }: { title: string; unit: string; columns: Columns; zero?: string }) {
+export function Chart({ title, unit, columns, zero, named }: { title: string; unit: string; columns: Columns; zero?: string; named?: boolean }) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<Plot | null>(null);
   const newest = useRef(columns);
@@ -41,7 +41,7 @@ export function Chart({ title, unit, columns, zero }: { title: string; unit: str
   useEffect(() => plot.current?.setData(data(columns)), [columns]);
   return (
     <figure class="chart">
-      <figcaption><h3>{title}</h3><span class="legend">{!empty && columns.lines.length > 1 && columns.lines.map((l, i) => <span key={l.name}><svg class={`swatch c${(i % COLOURS.length) + 1}`} viewBox="0 0 28 6" aria-hidden="true"><line x1="0" y1="3" x2="28" y2="3" stroke-dasharray={DASHES[i % DASHES.length]?.join(" ") || undefined} /></svg>{l.name}</span>)}</span></figcaption>
+      <figcaption><h3>{title}</h3><span class="legend">{!empty && named && columns.lines.map((l, i) => <span key={l.name}><svg class={`swatch c${(i % COLOURS.length) + 1}`} viewBox="0 0 28 6" aria-hidden="true"><line x1="0" y1="3" x2="28" y2="3" stroke-dasharray={DASHES[i % DASHES.length]?.join(" ") || undefined} /></svg>{l.name}</span>)}</span></figcaption>
       {empty ? <p class="quiet">{columns.times.length < 2 ? "Not enough is known yet." : (zero ?? "None.")}</p> : <div ref={place} class="plot" role="img" aria-label={`${title}: ${inWords(columns, unit)}`} />}
     </figure>
   );
