@@ -73,5 +73,5 @@ async function keyboard(page) {
     await page.evaluate(() => { document.activeElement?.blur(); scrollTo(0, 0); });
     await page.keyboard.press("Tab");
     return page.evaluate(() => document.activeElement?.textContent?.includes("Skip"));
-  }, 3000);
+  }, 20_000);
 }

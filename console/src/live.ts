@@ -51,7 +51,9 @@ export class Live {
 
   /** Something else was not answered: a link can be dead while its socket still seems to be open. */
   doubt(now = Date.now()): void {
-    if (this.socket?.readyState === WebSocket.OPEN && now - this.heardAt > ALIVE_MS) this.leave("the service does not answer", true);
+    if (this.socket?.readyState === WebSocket.OPEN && now - this.heardAt > ALIVE_MS) {
+      this.leave("the service does not answer", true, Math.max(this.heardAt, now - POLL_PATIENCE_MS));
+    }
   }
 
   close(): void {
@@ -93,14 +95,14 @@ export class Live {
   }
 
   /** A socket that is left says nothing more: its end may take minutes. */
-  private leave(why: string, isKnown: boolean): void {
+  private leave(why: string, isKnown: boolean, since?: number): void {
     const old = this.socket;
     this.socket = null;
     old?.close();
-    void this.lost(why, isKnown);
+    void this.lost(why, isKnown, since);
   }
 
-  private async lost(reason: string, isKnown: boolean): Promise<void> {
+  private async lost(reason: string, isKnown: boolean, since = Date.now()): Promise<void> {
     if (this.closed) return;
     let why = reason || "the connection to the service was lost";
     // A socket that is refused does not say why; a plain request does.
@@ -114,7 +116,7 @@ export class Live {
       if (this.closed || this.socket || this.timer) return;
     }
     const now = this.connection.value;
-    this.connection.value = { is: "lost", since: now.is === "lost" ? now.since : Date.now(), why };
+    this.connection.value = { is: "lost", since: now.is === "lost" ? now.since : since, why };
     this.tries += 1;
     this.timer = setTimeout(() => this.open(), waitFor(this.tries));
   }

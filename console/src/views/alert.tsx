@@ -85,7 +85,7 @@ function Clip({ alert }: { alert: Alert }) {
     };
   }, [alert.alert]);
   if (there.value === null) return null;
-  if (!there.value) return <p class="quiet">No clip yet: {why.value}</p>;
+  if (!there.value) return <p class="quiet">{why.value.charAt(0).toUpperCase() + why.value.slice(1)}</p>;
   return <video class="clip" controls preload="metadata" src={alertPath(alert.alert, "/clip.mp4")} aria-label="Clip of the alert" />;
 }
 

@@ -143,7 +143,7 @@ function Clip({ found, clip }: { found: Found; clip: NonNullable<Found["clip"]> 
         onPlay={(e) => document.querySelectorAll<HTMLVideoElement>(".moment video").forEach((other) => other !== e.currentTarget && other.pause())}
         onLoadedMetadata={(e) => begin(e.currentTarget)} onTimeUpdate={(e) => (played.value = clip.from_ms + 1000 * e.currentTarget.currentTime)}
       />
-      <figcaption class="said">{(found.words ?? []).map((word, i) => <span key={i} class={word.start_ms <= played.value && played.value < word.end_ms ? "saying" : undefined}>{word.text} </span>)}</figcaption>
+      <figcaption class="said">{(found.words ?? []).flatMap((word, i) => [<span key={i} class={word.start_ms <= played.value && played.value < word.end_ms ? "saying" : undefined}>{word.text}</span>, " "])}</figcaption>
     </figure>
   );
 }
