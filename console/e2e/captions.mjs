@@ -33,6 +33,22 @@ await journey("captions", async (open) => {
   await page.click("text=A+");
   must((await size()) > before, "A+ makes captions no larger");
   await page.selectOption(".choices select >> nth=0", "yellow-on-black");
+  // Full screen: the picture in its proportions, and the words over it wherever they are else.
+  await page.click("[aria-label='Full screen']");
+  await page.waitForFunction(() => document.fullscreenElement);
+  await until("words over the picture in full screen", () => page.$(".player:fullscreen .over .now p"), 60_000);
+  const seenFull = await page.evaluate(() => {
+    const size = (selector) => { const { width, height, bottom } = document.querySelector(selector).getBoundingClientRect(); return { width, height, bottom }; };
+    const video = document.querySelector(".stage video");
+    return { stage: size(".stage"), controls: size(".controls"), words: size(".over .now p"), video: { ...size(".stage video"), is: video.checkVisibility(), ratio: video.videoWidth / video.videoHeight }, screen: innerHeight };
+  });
+  must(seenFull.stage.height > 0.6 * seenFull.screen && seenFull.video.height === seenFull.stage.height && seenFull.video.is, "full screen has no picture", seenFull);
+  must(Math.abs(seenFull.stage.width / seenFull.stage.height - seenFull.video.ratio) < 0.02, "the picture has lost its proportions", seenFull);
+  must(seenFull.words.height > 0 && seenFull.words.bottom <= seenFull.stage.bottom && seenFull.controls.bottom <= seenFull.screen, "words or controls are outside", seenFull);
+  tell({ fullScreen: seenFull.stage });
+  await shot(page, "captions-full-screen");
+  await page.click("[aria-label='Full screen']");
+  await page.waitForFunction(() => !document.fullscreenElement);
   await page.selectOption(".choices select >> nth=1", "over");
   await page.waitForSelector(".stage .over");
   await until("words over the picture", () => page.$(".over .now p"), 60_000);

@@ -24,7 +24,7 @@ await journey("moment", async (open) => {
   const playing = await until("the clip to play from there", () => page.$eval(".moment video", (v) => v.videoWidth > 0 && !v.paused && { time: v.currentTime, width: v.videoWidth }));
   const begins = (said.start_ms - said.clip.from_ms) / 1000;
   must(playing.time >= begins - 1, "it does not begin at the word", { ...playing, begins });
-  const now = await until("the word that is being said", () => page.$eval(".moment .said", (p) => p.querySelector(".now")?.textContent.trim()), 20_000);
+  const now = await until("the word that is being said", () => page.$eval(".moment .said", (p) => p.querySelector(".saying")?.textContent.trim()), 20_000);
   must(said.words.some((w) => w.text === now), "another word is marked", now);
   await page.$eval(".moment video", (v) => v.pause());
   await shot(page, "moment");

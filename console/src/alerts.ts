@@ -1,7 +1,9 @@
 // The alerts that are known: the newest record of each, newest first. Pure; bounded.
 import type { Alert } from "./types.ts";
 
-export const MOST_ALERTS = 500;
+/** Open ones that are asked for, and what is kept with those of the past. */
+export const MOST_OPEN = 1000;
+export const MOST_ALERTS = 1500;
 
 /** Whether `a` says more than `b` about the same alert. */
 export function newer(a: Alert, b: Alert): boolean {
@@ -22,9 +24,19 @@ export function merge(known: ReadonlyMap<string, Alert>, records: readonly Alert
   return new Map(sorted(all.values()).slice(0, MOST_ALERTS).map((a) => [a.alert, a]));
 }
 
+/**
+ * `known` after the service has told which are open and which are the newest. What was open `before` it was asked and is not
+ * among them has gone: its end was missed, or the service has forgotten it.
+ */
+export function listed(known: ReadonlyMap<string, Alert>, before: ReadonlyMap<string, Alert>, open: readonly Alert[], newest: readonly Alert[]): Map<string, Alert> {
+  const told = new Set([...open, ...newest].map((a) => a.alert));
+  const gone = (a: Alert) => isOpen(a) && before.get(a.alert) === a && !told.has(a.alert) && open.length < MOST_OPEN;
+  return merge(new Map([...known].filter(([, a]) => !gone(a))), [...newest, ...open]);
+}
+
 /** Open ones first, then those that began last. */
 export function sorted(alerts: Iterable<Alert>): Alert[] {
-  return [...alerts].sort((a, b) => began(b) - began(a) || b.alert.localeCompare(a.alert));
+  return [...alerts].sort((a, b) => Number(isOpen(b)) - Number(isOpen(a)) || began(b) - began(a) || b.alert.localeCompare(a.alert));
 }
 
 export function began(alert: Alert): number {

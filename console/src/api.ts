@@ -17,15 +17,37 @@ export function whenUnknown(act: () => void): void {
   stranger = act;
 }
 
-export async function raw(path: string, init: RequestInit = {}): Promise<Response> {
-  let response: Response;
+/** A link can be dead and nobody says so: after so long an answer comes no more. */
+const PATIENCE_MS = 30_000;
+/** The same for what is asked for again and again anyway. */
+export const POLL_PATIENCE_MS = 10_000;
+export interface Asked extends RequestInit { withinMs?: number }
+
+/** Asks, and reads the answer; both together within `withinMs`. */
+export async function ask<T>(path: string, { withinMs = PATIENCE_MS, signal, ...init }: Asked, read: (response: Response) => T | Promise<T>): Promise<T> {
+  const abort = new AbortController();
+  const stop = () => abort.abort();
+  if (signal?.aborted) stop();
+  signal?.addEventListener("abort", stop);
+  const timer = setTimeout(stop, withinMs);
   try {
-    response = await fetch(path, { credentials: "same-origin", ...init });
+    const response = await fetch(path, { credentials: "same-origin", ...init, signal: abort.signal });
+    if (response.ok || response.status === 304) return await read(response);
+    throw await refusal(response);
   } catch (error) {
-    if (init.signal?.aborted) throw error;
+    // A link that is lost is a TypeError.
+    if (signal?.aborted || !(abort.signal.aborted || error instanceof TypeError)) throw error;
     throw new Refused(0, "the service does not answer");
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
   }
-  if (response.ok || response.status === 304) return response;
+}
+
+/** For those who want to know whether it is answered, and not what. */
+export const raw = (path: string, asked: Asked = {}): Promise<Response> => ask(path, asked, (response) => response);
+
+async function refusal(response: Response): Promise<Refused> {
   const text = await response.text().catch(() => "");
   let body: Record<string, unknown> = {};
   try {
@@ -37,12 +59,13 @@ export async function raw(path: string, init: RequestInit = {}): Promise<Respons
   const said = typeof body["error"] === "string" ? body["error"] : `${response.status} ${response.statusText}`.trim();
   const message = reasons.length > 0 && !reasons.every((r) => said.includes(r)) ? `${said}: ${reasons.join("; ")}` : said;
   if (response.status === 401) stranger();
-  throw new Refused(response.status, message, body);
+  return new Refused(response.status, message, body);
 }
 
-export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
-  return (await raw(path, signal ? { signal } : {})).json() as Promise<T>;
-}
+export const get = <T>(path: string, asked: Asked = {}): Promise<T> => ask(path, asked, (response) => response.json() as Promise<T>);
+
+/** What is asked for again and again. */
+export const poll = <T>(path: string): Promise<T> => get<T>(path, { withinMs: POLL_PATIENCE_MS });
 
 /** Sends JSON; gives the answer's JSON, or undefined where it has none. */
 export async function send<T>(method: "POST" | "PUT" | "PATCH" | "DELETE", path: string, body?: unknown, headers: Record<string, string> = {}): Promise<T> {
@@ -51,8 +74,7 @@ export async function send<T>(method: "POST" | "PUT" | "PATCH" | "DELETE", path:
     init.body = JSON.stringify(body);
     init.headers = { ...headers, "Content-Type": "application/json" };
   }
-  const response = await raw(path, init);
-  const text = await response.text();
+  const text = await ask(path, init, (response) => response.text());
   return (text ? JSON.parse(text) : undefined) as T;
 }
 

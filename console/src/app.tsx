@@ -64,7 +64,8 @@ function Carried() {
   const shown = pictures.shown.value;
   if (every < 1600 || shown === 0) return null;
   return (
-    <span class="carried" role="status">
+    <span class="carried">
+      <span class="visually-hidden" role="status">Pictures come more slowly now.</span>
       Pictures every {Math.round(every / 1000)} s: {shown} {shown === 1 ? "stream is" : "streams are"} more than this browser or connection carries
     </span>
   );
@@ -73,7 +74,7 @@ function Carried() {
 function Connected() {
   const connection = live.connection.value;
   const lost = hub.lost.value;
-  const [kind, word] = connection.is === "open" ? ["ok", "Live"] : connection.is === "lost" ? ["bad", "Lost"] : connection.is === "missing" ? ["warn", "Not live"] : ["idle", "Connecting"];
+  const [kind, word] = connection.is === "open" ? ["ok", "Live"] : connection.is === "lost" ? ["bad", "Lost"] : ["idle", "Connecting"];
   const more = lost > 0 ? `${lost} live records were left out because this page was too slow for them` : connection.is === "open" ? "What is shown comes as it happens" : "";
   return <span class={`connected ${kind}`} role="status" title={more}><span class="dot" aria-hidden="true" />{word}</span>;
 }
@@ -108,17 +109,17 @@ function User() {
   );
 }
 
+/** Only what does not change is said aloud: a number that ticks would be said twice a second. */
 function Banners() {
   const connection = live.connection.value;
   if (connection.is === "lost") {
     return (
-      <div class="banner bad" role="alert">
-        <span>Connection lost, trying again. What is shown is {span(now.value - connection.since)} old. <small>({connection.why})</small></span>
+      <div class="banner bad">
+        <span><span role="alert">Connection lost, trying again.</span> What is shown is {span(now.value - connection.since)} old. <small>({connection.why})</small></span>
         <button onClick={() => live.now()}>Try now</button>
       </div>
     );
   }
-  if (connection.is === "missing") return <div class="banner warn" role="status">Nothing comes by itself: {connection.why}. States and alerts are asked for every few seconds.</div>;
   if (streamsTrouble.value && streams.value === null) return <div class="banner bad" role="alert">The streams cannot be listed: {streamsTrouble.value}</div>;
   return null;
 }

@@ -11,11 +11,13 @@ export interface GrowingWord { text: string; stable: boolean }
 const MOST_LINES = 200;
 const MOST_SEGMENTS = 16;
 const LINGER_MS = 4000;
+/** Nobody speaks one line for so long: the end of one that grew so long ago was missed. */
+const MISSED_MS = 30_000;
 
 export class Captions {
   /** Oldest first. */
   readonly lines: Line[] = [];
-  private readonly growing = new Map<string, Caption>();
+  private readonly growing = new Map<string, { cue: Caption; toldAt: number }>();
   /** The final cues of segments that still grow: how many words of them are shown already. */
   private readonly settled = new Map<string, Caption[]>();
   private readonly segments = new Map<string, Transcript>();
@@ -23,10 +25,10 @@ export class Captions {
   private newest: Caption | null = null;
   private notes = 0;
 
-  /** Whether anything that is shown has changed. */
-  take(record: Caption | Transcript | Gap | Lost): boolean {
+  /** Whether anything that is shown has changed. `now` is our own clock, milliseconds since 1970. */
+  take(record: Caption | Transcript | Gap | Lost, now = Date.now()): boolean {
     switch (record.type) {
-      case "caption": return this.caption(record);
+      case "caption": return this.caption(record, now);
       case "transcript": return this.transcript(record);
       case "gap": return this.note(`not heard or seen: ${record.reason.replaceAll("_", " ")}`, record.captured_at);
       case "lost": return this.note("some lines are missing: the connection was too slow", null);
@@ -34,11 +36,12 @@ export class Captions {
   }
 
   /**
-   * The lines that may still change; else the last final one, until the next begins. With `at` (milliseconds since 1970, by the
-   * service's clock) only as long as it is to be read.
+   * The lines that may still change, at `now` of our own clock; else the last final one, until the next begins. With `at`
+   * (milliseconds since 1970, by the service's clock) only as long as it is to be read.
    */
-  now(at?: number): { lines: GrowingWord[][]; final: boolean } {
-    const cues = [...this.growing.values()].filter((c) => c.lines.length > 0).sort((a, b) => a.start_ms - b.start_ms);
+  now(at?: number, now = Date.now()): { lines: GrowingWord[][]; final: boolean } {
+    const fresh = [...this.growing.values()].filter((g) => g.cue.lines.length > 0 && now - g.toldAt <= MISSED_MS);
+    const cues = fresh.map((g) => g.cue).sort((a, b) => a.start_ms - b.start_ms);
     if (cues.length === 0) {
       if (this.newest && at !== undefined && at > readUntil(this.newest)) return { lines: [], final: true };
       return { lines: (this.newest?.lines ?? []).map((line) => split(line).map((text) => ({ text, stable: true }))), final: true };
@@ -46,20 +49,17 @@ export class Captions {
     return { lines: cues.flatMap((cue) => this.marked(cue)), final: false };
   }
 
-  /** The last words in one line, for a wall. */
-  last(): string {
-    const { lines } = this.now();
-    return lines.map((line) => line.map((w) => w.text).join(" ")).join(" ");
-  }
-
-  private caption(cue: Caption): boolean {
+  private caption(cue: Caption, now: number): boolean {
     if (this.taken.has(cue.cue)) return false;
-    const known = this.growing.get(cue.cue);
+    const known = this.growing.get(cue.cue)?.cue;
     if (known && known.revision >= cue.revision) return false;
+    // What ended so long before another begins became final while nobody listened.
+    for (const [id, { cue: other }] of this.growing) if (longBefore(other, cue)) this.growing.delete(id);
+    if (!cue.final && this.newest && longBefore(cue, this.newest)) return false;
     if (!cue.final) {
       // A new session's cues follow: those of the one before will never be final.
-      for (const [id, other] of this.growing) if (other.session !== cue.session) this.growing.delete(id);
-      this.growing.set(cue.cue, cue);
+      for (const [id, { cue: other }] of this.growing) if (other.session !== cue.session) this.growing.delete(id);
+      this.growing.set(cue.cue, { cue, toldAt: now });
       if (this.growing.size > MOST_SEGMENTS) this.growing.delete(first(this.growing.keys()));
       return true;
     }
@@ -91,7 +91,7 @@ export class Captions {
   /** A cue's words with what its segment's transcript says of them: cues of a segment hold its words in order. */
   private marked(cue: Caption): GrowingWord[][] {
     const words: Word[] = (cue.segment && this.segments.get(cue.segment)?.words) || [];
-    const before = [...(this.settled.get(cue.segment ?? "") ?? []), ...this.growing.values()];
+    const before = [...(this.settled.get(cue.segment ?? "") ?? []), ...[...this.growing.values()].map((g) => g.cue)];
     let at = before
       .filter((c) => c.segment === cue.segment && c.cue !== cue.cue && c.start_ms < cue.start_ms)
       .reduce((n, c) => n + c.lines.flatMap(split).length, 0);
@@ -116,11 +116,14 @@ export class Captions {
   }
 }
 
-/** When a cue is over, with time to finish reading: it comes later than it was spoken. */
+/** When a cue is over and was told, with time to finish reading: words can come long after they were spoken. */
 function readUntil(cue: Caption): number {
-  const captured = Date.parse(cue.captured_at ?? "");
-  return Number.isNaN(captured) ? Number.POSITIVE_INFINITY : captured + (cue.end_ms - cue.pts_ms) + LINGER_MS;
+  const [captured, told] = [Date.parse(cue.captured_at ?? ""), Date.parse(cue.published_at ?? "")];
+  const times = [captured + (cue.end_ms - cue.pts_ms), told].filter((t) => !Number.isNaN(t));
+  return times.length === 0 ? Number.POSITIVE_INFINITY : Math.max(...times) + LINGER_MS;
 }
+
+const longBefore = (a: Caption, b: Caption): boolean => a.session === b.session && a.end_ms < b.start_ms - MISSED_MS;
 
 const earlier = (a: Caption, b: Caption): boolean => Date.parse(a.captured_at ?? "") < Date.parse(b.captured_at ?? "");
 

@@ -104,11 +104,11 @@ export class Hub {
         return true;
       case "gap":
         watched.gap = record;
-        return watched.captions.take(record);
+        return watched.captions.take(record, now);
       case "caption":
       case "transcript":
       case "lost":
-        return watched.captions.take(record);
+        return watched.captions.take(record, now);
       default:
         return false;
     }

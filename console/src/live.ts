@@ -1,18 +1,21 @@
 // The one connection on which records come: opened, lost, opened again. Says how it is; what comes it hands on.
 import { signal } from "@preact/signals";
-import { raw, Refused, socketAddress } from "./api.ts";
+import { POLL_PATIENCE_MS, raw, Refused, socketAddress } from "./api.ts";
 import type { AnyRecord } from "./types.ts";
 
 export type Connection =
   | { is: "connecting" }
   | { is: "open" }
-  | { is: "lost"; since: number; why: string }
-  | { is: "missing"; why: string };
+  | { is: "lost"; since: number; why: string };
 
 export interface Wanted { streams: string[] | null; types: string[] }
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
+/** A link that is dead opens no socket, and does not say so. */
+const OPEN_WITHIN_MS = 10_000;
+/** A socket on which something came so lately is alive, whatever else is not answered. */
+const ALIVE_MS = 5000;
 /** Records of the past with which it begins; so that a reader has something to read at once. */
 const RECENT = 60;
 
@@ -28,6 +31,8 @@ export class Live {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private wanted: Wanted = { streams: null, types: [] };
   private closed = false;
+  /** When something came last. */
+  private heardAt = 0;
 
   constructor(private readonly take: (record: AnyRecord) => void, private readonly opened: () => void) {}
 
@@ -41,9 +46,14 @@ export class Live {
 
   /** Tries at once, where it was waiting to. */
   now(): void {
-    if (this.socket || this.closed) return;
-    clearTimeout(this.timer);
     this.open();
+  }
+
+  /** Something else was not answered: a link can be dead while its socket still seems to be open. */
+  doubt(now = Date.now()): void {
+    if (this.socket?.readyState === WebSocket.OPEN && now - this.heardAt > ALIVE_MS) {
+      this.leave("the service does not answer", true, Math.max(this.heardAt, now - POLL_PATIENCE_MS));
+    }
   }
 
   close(): void {
@@ -53,50 +63,60 @@ export class Live {
   }
 
   private open(): void {
+    if (this.closed || this.socket) return;
+    clearTimeout(this.timer);
     this.timer = undefined;
-    if (this.closed) return;
     const query = new URLSearchParams({ types: this.wanted.types.join(","), recent: String(RECENT) });
     for (const stream of this.wanted.streams ?? []) query.append("stream", stream);
     const asked = this.wanted;
     const socket = new WebSocket(socketAddress(`/v1/live?${query}`));
     this.socket = socket;
     let wasOpen = false;
+    const patience = setTimeout(() => this.socket === socket && this.leave("the service does not answer", true), OPEN_WITHIN_MS);
     socket.onopen = () => {
+      clearTimeout(patience);
+      if (this.socket !== socket) return;
       wasOpen = true;
+      this.heardAt = Date.now();
       this.tries = 0;
       this.connection.value = { is: "open" };
       if (asked !== this.wanted) socket.send(JSON.stringify(this.wanted));
       this.opened();
     };
     socket.onmessage = (event) => {
+      if (this.socket !== socket) return;
+      this.heardAt = Date.now();
       if (typeof event.data === "string") this.take(JSON.parse(event.data) as AnyRecord);
     };
     socket.onclose = (event) => {
-      if (this.socket !== socket) return;
-      this.socket = null;
-      void this.lost(wasOpen, event.reason);
+      clearTimeout(patience);
+      if (this.socket === socket) this.leave(event.reason, wasOpen);
     };
   }
 
-  private async lost(wasOpen: boolean, reason: string): Promise<void> {
+  /** A socket that is left says nothing more: its end may take minutes. */
+  private leave(why: string, isKnown: boolean, since?: number): void {
+    const old = this.socket;
+    this.socket = null;
+    old?.close();
+    void this.lost(why, isKnown, since);
+  }
+
+  private async lost(reason: string, isKnown: boolean, since = Date.now()): Promise<void> {
     if (this.closed) return;
     let why = reason || "the connection to the service was lost";
     // A socket that is refused does not say why; a plain request does.
-    if (!wasOpen) {
+    if (!isKnown) {
       try {
-        await raw("/v1/live");
+        await raw("/v1/live", { withinMs: POLL_PATIENCE_MS });
       } catch (error) {
-        if (error instanceof Refused) {
-          if (error.missing) {
-            this.connection.value = { is: "missing", why: "this service has no live connection" };
-            return;
-          }
-          if (error.status !== 426 && error.status !== 400) why = error.message;
-        }
+        if (error instanceof Refused && error.status !== 426 && error.status !== 400) why = error.message;
       }
+      // Somebody may have tried again meanwhile.
+      if (this.closed || this.socket || this.timer) return;
     }
     const now = this.connection.value;
-    this.connection.value = { is: "lost", since: now.is === "lost" ? now.since : Date.now(), why };
+    this.connection.value = { is: "lost", since: now.is === "lost" ? now.since : since, why };
     this.tries += 1;
     this.timer = setTimeout(() => this.open(), waitFor(this.tries));
   }

@@ -1,7 +1,6 @@
 // Where the page begins.
 import { render } from "preact";
 import { App } from "./app.tsx";
-import { feedsInstead } from "./feeds.ts";
 import { start } from "./state.ts";
 import "./style/index.css";
 import "./theme.ts";
@@ -10,5 +9,5 @@ const root = document.getElementById("app");
 if (root) {
   root.replaceChildren();
   render(<App />, root);
-  void start().then(feedsInstead);
+  void start();
 }

@@ -1,8 +1,8 @@
 // What the whole page shares: who uses it, the streams, the alerts, the connection. Views read these signals; only this file
 // and those it names write them.
 import { computed, effect, signal } from "@preact/signals";
-import { isCalling, merge } from "./alerts.ts";
-import { get, query, Refused, whenUnknown, words } from "./api.ts";
+import { isCalling, listed, merge, MOST_OPEN } from "./alerts.ts";
+import { get, poll, query, Refused, whenUnknown, words } from "./api.ts";
 import { Hub } from "./hub.ts";
 import { Live } from "./live.ts";
 import { parse, type Route } from "./route.ts";
@@ -52,18 +52,22 @@ function also(record: AnyRecord): void {
 
 export async function loadStreams(): Promise<void> {
   try {
-    const list = (await get<{ streams: Stream[] }>("/v1/streams")).streams;
+    const list = (await poll<{ streams: Stream[] }>("/v1/streams")).streams;
     streams.value = list;
     streamsTrouble.value = null;
     hub.keep(new Set(list.map((s) => s.name)));
   } catch (error) {
     streamsTrouble.value = words(error);
+    if (error instanceof Refused && error.status === 0) live.doubt();
   }
 }
 
 export async function loadAlerts(): Promise<void> {
   try {
-    alerts.value = merge(alerts.value, (await get<{ alerts: Alert[] }>(`/v1/alerts${query({ limit: 200 })}`)).alerts);
+    const before = alerts.value;
+    const ask = (what: Record<string, string | number>) => poll<{ alerts: Alert[] }>(`/v1/alerts${query(what)}`).then((answer) => answer.alerts);
+    const [open, newest] = await Promise.all([ask({ state: "open", limit: MOST_OPEN }), ask({ limit: 200 })]);
+    alerts.value = listed(alerts.value, before, open, newest);
     alertsTrouble.value = null;
   } catch (error) {
     alertsTrouble.value = words(error);
@@ -72,7 +76,7 @@ export async function loadAlerts(): Promise<void> {
 
 export async function loadSilences(): Promise<void> {
   try {
-    silences.value = (await get<{ silences: Silence[] }>("/v1/silences")).silences;
+    silences.value = (await poll<{ silences: Silence[] }>("/v1/silences")).silences;
     silencesTrouble.value = null;
   } catch (error) {
     silencesTrouble.value = error instanceof Refused && error.missing ? "this service knows no silences" : words(error);
@@ -80,8 +84,8 @@ export async function loadSilences(): Promise<void> {
 }
 
 async function loadWhatCanBe(): Promise<void> {
-  workers.value = await get<Workers>("/v1/workers").catch(() => workers.value);
-  profiles.value = await get<{ profiles: Profile[] }>("/v1/profiles").then((p) => p.profiles, () => profiles.value);
+  workers.value = await poll<Workers>("/v1/workers").catch(() => workers.value);
+  profiles.value = await poll<{ profiles: Profile[] }>("/v1/profiles").then((p) => p.profiles, () => profiles.value);
 }
 
 /** After a time without connection: what may have changed meanwhile. */
@@ -114,14 +118,14 @@ effect(() => {
   // After a login, too.
   if (session.value && !begun) {
     begun = true;
-    poll(loadStreams, 2000);
-    poll(loadAlerts, 5000);
-    poll(loadSilences, 30_000);
-    poll(loadWhatCanBe, 15_000);
+    again(loadStreams, 2000);
+    again(loadAlerts, 5000);
+    again(loadSilences, 30_000);
+    again(loadWhatCanBe, 15_000);
   }
 });
 
-function poll(load: () => Promise<void>, everyMs: number): void {
+function again(load: () => Promise<void>, everyMs: number): void {
   const next = async (): Promise<void> => {
     if (visible.value && !loginNeeded.value) await load();
     setTimeout(() => void next(), everyMs);

@@ -16,6 +16,9 @@ effect(() => {
 });
 effect(() => write("captions", look.value));
 
+/** How much larger the page's letters are than usual, on a large display or by the reader's wish: for what is drawn in pixels. */
+export const letterScale = (): number => (parseFloat(getComputedStyle(document.documentElement).fontSize) || 15) / 15;
+
 /** The next smaller or larger size; the same at the end. */
 export function step(size: number, by: 1 | -1): number {
   const at = SIZES.findIndex((s) => s >= size);

@@ -57,6 +57,29 @@ test("a final line goes when it has been read", () => {
   assert.equal(now(c, Date.parse(at(6100))), "");
 });
 
+test("a line that is told late is shown as long as any other", () => {
+  const c = new Captions();
+  c.take(caption("a", 0, "late", { final: true, published_at: at(20_000) }));
+  assert.equal(now(c, Date.parse(at(23_900))), "late");
+  assert.equal(now(c, Date.parse(at(24_100))), "");
+});
+
+test("what grew when its end was missed goes", () => {
+  const c = new Captions();
+  const shown = (ms: number) => c.now(undefined, ms).lines.length;
+  c.take(caption("a", 0, "old"), 0);
+  assert.equal(shown(30_000), 1);
+  assert.equal(shown(30_001), 0);
+  // It ended at 2 s.
+  c.take(caption("b", 0, "soon", { start_ms: 32_000, end_ms: 33_000 }), 10_000);
+  assert.equal(now(c), "");
+  assert.equal(shown(10_000), 2);
+  c.take(caption("c", 0, "new", { start_ms: 33_000, end_ms: 34_000, final: true }), 10_000);
+  assert.equal(shown(10_000), 1);
+  // Told again, it is as old.
+  assert.equal(c.take(caption("d", 0, "older"), 10_000), false);
+});
+
 test("a new session leaves nothing growing behind", () => {
   const c = new Captions();
   c.take(caption("a", 0, "old"));

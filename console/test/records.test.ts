@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { isCalling, life, merge, MOST_ALERTS, newer, sorted } from "../src/alerts.ts";
+import { isCalling, life, listed, merge, MOST_ALERTS, newer, sorted } from "../src/alerts.ts";
 import { Hub } from "../src/hub.ts";
-import { Ring } from "../src/ring.ts";
+import { Ring, TooOften } from "../src/ring.ts";
 import type { AnyRecord } from "../src/types.ts";
 import { alert, at, base, caption, detections } from "./samples.ts";
 
@@ -17,6 +17,22 @@ test("the newest record of an alert is kept, and what people did with it", () =>
   // An older one is none.
   assert.equal(merge(merge(known, [alert("a", 5)]), [alert("a", 2, { state: "closed" })]).get("a")?.revision, 5);
   assert.ok(newer(alert("a", 0, { epoch: 2 }), alert("a", 9, { epoch: 1 })));
+});
+
+test("open alerts come first, and stay while the service lists them", () => {
+  const closed = (id: string, ms: number) => alert(id, 1, { state: "closed", since: at(ms) });
+  assert.deepEqual(sorted([closed("new", 9000), alert("old", 0), closed("older", 1000), alert("now", 0, { since: at(5000) })]).map((a) => a.alert), ["now", "old", "new", "older"]);
+  const many = Array.from({ length: MOST_ALERTS + 50 }, (_, i) => closed(`c${i}`, 60_000 + i));
+  assert.ok(merge(new Map([["old", alert("old", 0)]]), many).has("old"), "what is open is not cut for what is past");
+  const check = (known: ReturnType<typeof alert>[], before: ReturnType<typeof alert>[], open: ReturnType<typeof alert>[], expected: string[]) => {
+    const map = (list: typeof known) => new Map(list.map((a) => [a.alert, a]));
+    assert.deepEqual([...listed(map(known), map(before), open, []).keys()].sort(), expected);
+  };
+  const [a, b, c] = [alert("a", 0), alert("b", 0), closed("c", 0)];
+  check([a, b, c], [a, b, c], [a], ["a", "c"]);
+  // One that opened while we asked.
+  check([a, b], [a], [a], ["a", "b"]);
+  check([a, alert("b", 1)], [a, b], [a], ["a", "b"]);
 });
 
 test("alerts are bounded, in order, and call while nobody knows", () => {
@@ -45,7 +61,7 @@ test("the hub keeps the newest of each stream, and forgets", () => {
   assert.equal(hub.of("cam").detections.items.length, 1, "a new session begins anew");
   assert.deepEqual(hub.of("cam").counts(), [["person", 2]]);
   take(caption("x", 0, "hello"));
-  assert.equal(hub.of("cam").captions.last(), "hello");
+  assert.deepEqual(hub.of("cam").captions.now(undefined, Date.parse(at(2000))).lines, [[{ text: "hello", stable: false }]]);
   for (let i = 0; i < 5000; i++) take(detections(1000 + i, [[1, 0]], "S2"));
   assert.ok(hub.of("cam").detections.items.length < 700);
   take({ type: "lost", stream: "cam", n_records: 7, detail: "detections: this reader was too slow" });
@@ -58,6 +74,11 @@ test("the hub keeps the newest of each stream, and forgets", () => {
   assert.deepEqual(others.slice(-2), ["status", "streams"]);
   hub.keep(new Set());
   assert.equal(hub.of("cam").detections.items.length, 0);
+});
+
+test("too often is so often within a while", () => {
+  const failed = new TooOften(3, 60_000);
+  assert.deepEqual([0, 10_000, 20_000, 61_000, 62_000, 63_000, 200_000].map((now) => failed.again(now)), [false, false, false, false, true, true, false]);
 });
 
 test("a ring keeps the newest", () => {

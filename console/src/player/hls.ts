@@ -1,6 +1,6 @@
 // The picture as HLS, some seconds late: by hls.js, or (Safari on a telephone) by the browser itself.
 import type Hlsjs from "hls.js/light";
-import type { Moment, Player, Report, Stage } from "./player.ts";
+import { play, type Moment, type Player, type Report, type Stage } from "./player.ts";
 
 export class Hls implements Player {
   readonly kind = "hls";
@@ -59,7 +59,7 @@ export class Hls implements Player {
       if (!video.canPlayType("application/vnd.apple.mpegurl")) return this.give();
       video.addEventListener("error", this.failed);
       video.src = playlist;
-      return void video.play().catch(() => {});
+      return play(this.stage);
     }
     const patient = {
       maxTimeToFirstByteMs: 15_000, maxLoadTimeMs: 20_000,
@@ -74,7 +74,7 @@ export class Hls implements Player {
     helper.on(Helper.Events.ERROR, (_, error) => {
       if (error.fatal) this.give();
     });
-    helper.on(Helper.Events.MANIFEST_PARSED, () => void video.play().catch(() => {}));
+    helper.on(Helper.Events.MANIFEST_PARSED, () => play(this.stage));
     helper.loadSource(playlist);
     helper.attachMedia(video);
   }

@@ -1,9 +1,10 @@
 // The live picture as fragments of MP4 over a WebSocket, played by Media Source Extensions: `video.currentTime` is stream time.
 // One media source a session; bounded in time and bytes.
-import { socketAddress, streamPath } from "../api.ts";
+import { socketAddress, streamPath, words } from "../api.ts";
 import { waitFor } from "../live.ts";
-import type { Moment, Player, Report, Stage } from "./player.ts";
-import { steer, trim } from "./timeline.ts";
+import { TooOften } from "../ring.ts";
+import { play, type Moment, type Player, type Report, type Stage } from "./player.ts";
+import { isInside, steer, trim } from "./timeline.ts";
 
 interface Init { type: "init"; session: string; mime: string; width: number; height: number; has_audio: boolean }
 interface Clock { type: "clock"; pts_ms: number; captured_at: string | null; sent_at: string }
@@ -22,6 +23,8 @@ const LEAST_BEHIND = 0.25;
 const MOST_BEHIND = 2.2;
 /** Tries without a picture after which another way is taken. */
 const MOST_TRIES = 4;
+/** Its clock comes every second: a connection that is silent for so long is dead. */
+const MOST_SILENT_MS = 8000;
 
 export class Mse implements Player {
   readonly kind = "mse";
@@ -42,6 +45,10 @@ export class Mse implements Player {
   /** It was paused for so long that nothing is fetched any more. */
   private resting = false;
   private closed = false;
+  /** When something came last on this connection, or it was begun. */
+  private heardAt = 0;
+  /** What the browser could not play: a broken piece is no reason for another way, many are. */
+  private readonly broken = new TooOften(3, 60_000);
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly ticking: ReturnType<typeof setInterval>;
 
@@ -72,29 +79,29 @@ export class Mse implements Player {
   sound(on: boolean): void {
     if (on === this.isHeard) return;
     this.isHeard = on;
-    const old = this.socket;
-    this.socket = null;
-    old?.close();
-    clearTimeout(this.timer);
-    this.connect();
+    // Who has paused keeps what he looks at; the sound comes when he plays it again.
+    if (this.stage.held() && this.shown) this.rest();
+    else this.connect();
   }
 
   close(): void {
     this.closed = true;
-    clearTimeout(this.timer);
     clearInterval(this.ticking);
-    this.socket?.close();
+    this.leave();
     this.drop();
   }
 
   private connect(): void {
     if (this.closed) return;
-    this.fresh = false;
+    this.leave();
+    this.resting = false;
+    this.heardAt = Date.now();
     const socket = new WebSocket(socketAddress(streamPath(this.name, `/live.mp4?sound=${this.isHeard ? "on" : "off"}`)));
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     socket.onmessage = (event) => {
       if (this.socket !== socket) return;
+      this.heardAt = Date.now();
       if (typeof event.data === "string") this.text(JSON.parse(event.data) as Init | Clock | End);
       else this.fragment(event.data as ArrayBuffer);
     };
@@ -105,7 +112,17 @@ export class Mse implements Player {
     };
   }
 
+  /** The one connection that there is ends, or the wait for it. */
+  private leave(): void {
+    clearTimeout(this.timer);
+    this.fresh = false;
+    const old = this.socket;
+    this.socket = null;
+    old?.close();
+  }
+
   private again(why: string): void {
+    this.leave();
     this.tries += 1;
     if (this.tries > MOST_TRIES && !this.shown) return this.giveUp(why);
     this.tell({ is: "waiting", why: `${why}; trying again` });
@@ -126,7 +143,7 @@ export class Mse implements Player {
   private begin(init: Init): void {
     const Source = managed ?? MediaSource;
     if (!Source.isTypeSupported(init.mime)) {
-      this.socket?.close();
+      this.leave();
       return this.giveUp(`this browser does not play ${init.mime}`);
     }
     this.drop();
@@ -146,7 +163,7 @@ export class Mse implements Player {
       this.buffer = buffer;
       this.feed();
     }, { once: true });
-    void video.play().catch(() => {});
+    play(this.stage);
   }
 
   private fragment(bytes: ArrayBuffer): void {
@@ -155,8 +172,7 @@ export class Mse implements Player {
     this.waitingBytes += bytes.byteLength;
     if (this.waitingBytes > MOST_WAITING_BYTES) {
       // Begun anew at a keyframe: better than to be later and later.
-      this.socket?.close();
-      return;
+      return this.again("the browser does not keep up");
     }
     this.feed();
   }
@@ -172,26 +188,28 @@ export class Mse implements Player {
       this.waitingBytes -= next.byteLength;
     } catch (error) {
       if (error instanceof DOMException && error.name === "QuotaExceededError") this.tidy(2);
-      else this.socket?.close();
+      else this.fail(words(error));
     }
   }
 
   /** Four times a second: the pace, what is let go, and how it goes. */
   private tick(): void {
     const { video } = this.stage;
-    if (video.error) {
-      const why = `the browser cannot play it: ${video.error.message || `error ${video.error.code}`}`;
-      this.socket?.close();
-      return this.giveUp(why);
-    }
+    if (video.error) return this.fail(video.error.message || `error ${video.error.code}`);
+    if (this.socket && Date.now() - this.heardAt > MOST_SILENT_MS) return this.again("nothing comes on the connection to the picture");
+    if (this.resting && !video.paused) this.connect();
     const ranges = this.ranges();
     if (ranges.length === 0) return;
     if (!video.paused) {
       const { rate, seek } = steer(video.currentTime, ranges, this.behind, video.playbackRate);
       if (seek !== null) video.currentTime = seek;
       if (video.playbackRate !== rate) video.playbackRate = rate;
+    } else if (!isInside(video.currentTime, ranges)) {
+      // Paused, and begun anew: its first picture.
+      video.currentTime = ranges[ranges.length - 1]?.[0] ?? 0;
     }
-    this.rest(video, ranges[ranges.length - 1]?.[1] ?? 0);
+    // Who pauses is not sent for ever what he does not look at.
+    if (video.paused && this.socket && (ranges[ranges.length - 1]?.[1] ?? 0) - video.currentTime > MOST_PAUSED) this.rest();
     this.tidy(KEEP);
     if (video.readyState >= 2 && this.fresh) {
       if (!this.shown || this.tries > 0) this.tell({ is: "playing", kind: "mse", note: null });
@@ -200,17 +218,20 @@ export class Mse implements Player {
     }
   }
 
-  /** Who pauses is not sent for ever what he does not look at. */
-  private rest(video: HTMLVideoElement, end: number): void {
-    if (this.resting && !video.paused) {
-      this.resting = false;
-      this.connect();
-    } else if (video.paused && this.socket && end - video.currentTime > MOST_PAUSED) {
-      this.resting = true;
-      const old = this.socket;
-      this.socket = null;
-      old.close();
+  private rest(): void {
+    this.leave();
+    this.resting = true;
+  }
+
+  /** The browser could not play something. */
+  private fail(why: string): void {
+    const said = `the browser cannot play it: ${why}`;
+    this.drop();
+    if (!this.shown || this.broken.again(Date.now())) {
+      this.leave();
+      return this.giveUp(said);
     }
+    this.again(said);
   }
 
   private tidy(keep: number): void {

@@ -28,7 +28,13 @@ export type Report =
   | { is: "waiting"; why: string }
   | { is: "none"; why: string };
 
-export interface Stage { video: HTMLVideoElement; still: HTMLCanvasElement; skew: Skew }
+/** `held`: whether somebody paused it; then it is not started by itself. */
+export interface Stage { video: HTMLVideoElement; still: HTMLCanvasElement; skew: Skew; held: () => boolean }
+
+/** Plays, unless somebody paused it, or the browser wants to be asked first: then the button says so. */
+export function play({ video, held }: Stage): void {
+  if (!held()) void video.play().catch(() => {});
+}
 
 /** Ends the old player, begins a new one; tells how it goes. The best first: fragmented MP4, HLS, single pictures. */
 export class Watching {
@@ -81,7 +87,8 @@ export class Watching {
         if (!(error instanceof Refused)) return words(error);
         if (error.status === 426 || error.status === 400) return null;
         if (error.missing) return "this service sends no live MP4";
-        if (error.status !== 0 && error.status !== 503) return error.message;
+        // Too many requests, or a trouble of the service's own: that passes.
+        if (error.status !== 0 && error.status !== 429 && error.status < 500) return error.message;
         this.tell({ is: "waiting", why: error.message });
       }
       await new Promise((done) => setTimeout(done, waitFor(tries)));

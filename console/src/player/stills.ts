@@ -1,5 +1,5 @@
 // Where the picture itself cannot be played: the newest analysed picture, twice a second, drawn on a canvas.
-import { raw, Refused, streamPath, words } from "../api.ts";
+import { ask, POLL_PATIENCE_MS, Refused, streamPath, words } from "../api.ts";
 import type { Moment, Player, Report, Stage } from "./player.ts";
 
 const EVERY_MS = 500;
@@ -10,14 +10,15 @@ export interface Still { image: ImageBitmap; session: string; ptsMs: number; cap
 /** The newest picture; null where it is still the one of `etag`. */
 export async function still(name: string, etag: string | null, signal?: AbortSignal): Promise<Still | null> {
   const headers: Record<string, string> = etag ? { "If-None-Match": etag } : {};
-  const response = await raw(streamPath(name, "/preview.jpg"), { headers, cache: "no-store", ...(signal ? { signal } : {}) });
-  if (response.status === 304) return null;
-  const image = await createImageBitmap(await response.blob());
-  const captured = Date.parse(response.headers.get("eyewitness-captured-at") ?? "");
-  return {
-    image, session: response.headers.get("eyewitness-session") ?? "", ptsMs: Number(response.headers.get("eyewitness-pts-ms") ?? Number.NaN),
-    capturedAt: Number.isNaN(captured) ? null : captured, etag: response.headers.get("etag"),
-  };
+  return ask(streamPath(name, "/preview.jpg"), { headers, cache: "no-store", withinMs: POLL_PATIENCE_MS, signal: signal ?? null }, async (response) => {
+    if (response.status === 304) return null;
+    const image = await createImageBitmap(await response.blob());
+    const captured = Date.parse(response.headers.get("eyewitness-captured-at") ?? "");
+    return {
+      image, session: response.headers.get("eyewitness-session") ?? "", ptsMs: Number(response.headers.get("eyewitness-pts-ms") ?? Number.NaN),
+      capturedAt: Number.isNaN(captured) ? null : captured, etag: response.headers.get("etag"),
+    };
+  });
 }
 
 export class Stills implements Player {

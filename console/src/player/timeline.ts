@@ -13,8 +13,7 @@ export function steer(at: number, ranges: readonly [start: number, end: number][
   if (!newest) return { rate: 1, seek: null };
   const [start, end] = newest;
   const goal = Math.max(start, end - behind);
-  const inside = ranges.some(([from, to]) => at >= from - 0.05 && at <= to + 0.05);
-  if (!inside || end - at > behind + JUMP) return { rate: 1, seek: goal };
+  if (!isInside(at, ranges) || end - at > behind + JUMP) return { rate: 1, seek: goal };
   const off = end - at - behind;
   // Once it hurries or dawdles it goes on until it is where it should be, so that the pace does not flicker.
   if (rate > 1) return { rate: off > 0.03 ? rate : 1, seek: null };
@@ -24,6 +23,9 @@ export function steer(at: number, ranges: readonly [start: number, end: number][
   if (off < -SLACK) return { rate: 0.95, seek: null };
   return { rate: 1, seek: null };
 }
+
+/** Whether there is something to show at `at`. */
+export const isInside = (at: number, ranges: readonly [start: number, end: number][]): boolean => ranges.some(([from, to]) => at >= from - 0.05 && at <= to + 0.05);
 
 /** What of the past to let go; null where it is not worth it yet. */
 export function trim(at: number, ranges: readonly [start: number, end: number][], keep: number): [number, number] | null {

@@ -1,7 +1,7 @@
 // One alert: what was seen and said, its picture and clip, its life, and what one can do about it.
 import type { JSX } from "preact";
 import { useSignal } from "@preact/signals";
-import { useEffect, useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import { isOpen, life, merge } from "../alerts.ts";
 import { alertPath, get, raw, send, words } from "../api.ts";
 import { href } from "../route.ts";
@@ -15,10 +15,14 @@ import { toast } from "../widgets/toast.tsx";
 
 export function AlertView({ id }: { id: string }) {
   const trouble = useSignal<string | null>(null);
-  const alert = alerts.value.get(id);
-  useEffect(() => {
-    get<Alert>(alertPath(id)).then((record) => (alerts.value = merge(alerts.value, [record])), (error) => (trouble.value = words(error)));
-  }, [id]);
+  /** One that is so old that the list of those that are known has no room for it. */
+  const old = useSignal<Alert | null>(null);
+  const alert = alerts.value.get(id) ?? old.value;
+  const load = async () => {
+    old.value = await get<Alert>(alertPath(id));
+    alerts.value = merge(alerts.value, [old.value]);
+  };
+  useEffect(() => void load().catch((error) => (trouble.value = words(error))), [id]);
   if (!alert) return trouble.value ? <div class="empty"><h1>No such alert</h1><p>{trouble.value}</p><p><a href="#/alerts">All alerts</a></p></div> : <p class="boot">Loading…</p>;
   return (
     <>
@@ -34,7 +38,7 @@ export function AlertView({ id }: { id: string }) {
           <Clip alert={alert} />
         </div>
         <div class="side-column">
-          <Acts alert={alert} />
+          <Acts alert={alert} onDone={load} />
           <section class="card" aria-labelledby="life-title">
             <h2 id="life-title">Its life</h2>
             <ol class="life">{life(alert).map((step) => <li key={step.word}><span class="word">{step.word}</span> <time dateTime={step.at ?? undefined}>{clock(step.at)}</time> <span class="quiet">{ago(step.at, now.value)}{step.why && `, ${step.why}`}</span></li>)}</ol>
@@ -81,12 +85,13 @@ function Clip({ alert }: { alert: Alert }) {
     };
   }, [alert.alert]);
   if (there.value === null) return null;
-  if (!there.value) return <p class="quiet">No clip yet: {why.value}</p>;
+  if (!there.value) return <p class="quiet">{why.value.charAt(0).toUpperCase() + why.value.slice(1)}</p>;
   return <video class="clip" controls preload="metadata" src={alertPath(alert.alert, "/clip.mp4")} aria-label="Clip of the alert" />;
 }
 
-function Acts({ alert }: { alert: Alert }) {
+function Acts({ alert, onDone }: { alert: Alert; onDone: () => Promise<void> }) {
   const id = useId();
+  const title = useRef<HTMLHeadingElement>(null);
   const note = useSignal("");
   const minutes = useSignal(30);
   const reason = useSignal("");
@@ -96,7 +101,9 @@ function Acts({ alert }: { alert: Alert }) {
     try {
       await what();
       toast(done);
-      await Promise.all([loadSilences(), loadAlerts(), get<Alert>(alertPath(alert.alert)).then((record) => (alerts.value = merge(alerts.value, [record])))]);
+      await Promise.all([loadSilences(), loadAlerts(), onDone()]);
+      // The form has gone with what was done.
+      title.current?.focus();
     } catch (error) {
       toast(words(error), "bad");
     }
@@ -112,7 +119,7 @@ function Acts({ alert }: { alert: Alert }) {
   };
   return (
     <section class="card" aria-labelledby="acts-title">
-      <h2 id="acts-title">What you can do</h2>
+      <h2 id="acts-title" ref={title} tabIndex={-1}>What you can do</h2>
       <Marks alert={alert} />
       {alert.acknowledged
         ? <button onClick={() => void act("Taken back", () => send("DELETE", alertPath(alert.alert, "/acknowledge")))}>Take the acknowledgement back</button>

@@ -10,11 +10,13 @@ import type { Alert } from "../types.ts";
 import { Marks, SilenceList, Snapshot } from "../widgets/alert-parts.tsx";
 import { Severity } from "../widgets/pill.tsx";
 
-/** Past alerts that are shown at once. */
+/** Alerts that are shown at once: open ones, and those of the past. */
+const PAGE_OPEN = 100;
 const PAGE = 40;
 
 export function Alerts({ filter }: { filter: Record<string, string> }) {
   useEffect(() => void loadSilences(), []);
+  const mostOpen = useSignal(PAGE_OPEN);
   const most = useSignal(PAGE);
   const all = sorted(alerts.value.values());
   const shown = all.filter((a) => alertFits(a, filter));
@@ -48,7 +50,8 @@ export function Alerts({ filter }: { filter: Record<string, string> }) {
         <div class="empty"><p>No alert yet. A rule says what somebody is to be told of: draw a zone or a line on the picture of a <a href="#/">stream</a>, or write <code>[rules.NAME]</code> in the configuration.</p></div>
       )}
       {all.length > 0 && shown.length === 0 && <p class="empty">No alert fits. <a href="#/alerts">Show all {all.length}</a></p>}
-      {open.length > 0 && <><h2 class="section">Open</h2><ul class="alerts" aria-live="off">{open.map((a) => <Row key={a.alert} alert={a} />)}</ul></>}
+      {open.length > 0 && <><h2 class="section">Open</h2><ul class="alerts" aria-live="off">{open.slice(0, mostOpen.value).map((a) => <Row key={a.alert} alert={a} />)}</ul></>}
+      {open.length > mostOpen.value && <button onClick={() => (mostOpen.value += PAGE_OPEN)}>Show more of {open.length} open</button>}
       {past.length > 0 && <><h2 class="section">Past</h2><ul class="alerts">{past.slice(0, most.value).map((a) => <Row key={a.alert} alert={a} />)}</ul></>}
       {past.length > most.value && <button onClick={() => (most.value += PAGE)}>Show more of {past.length}</button>}
       <p class="visually-hidden" role="status">{open[0] ? `Newest open alert: ${open[0].summary}, ${open[0].stream}` : ""}</p>

@@ -1,7 +1,7 @@
 // How the service fares, and beside each thing that is wrong what to do about it.
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { get, Refused, words } from "../api.ts";
+import { get, poll, Refused, words } from "../api.ts";
 import { cell, inOrder, own, rows, worst } from "../health.ts";
 import { href } from "../route.ts";
 import { operator, session, streams, visible, workers } from "../state.ts";
@@ -21,7 +21,7 @@ export function HealthView() {
     let gone = false;
     const load = async () => {
       try {
-        if (visible.peek()) health.value = await get<Health>("/v1/health");
+        if (visible.peek()) health.value = await poll<Health>("/v1/health");
         trouble.value = null;
       } catch (error) {
         if (error instanceof Refused && error.missing) missing.value = true;

@@ -1,6 +1,6 @@
 // One stream: its picture with what is seen in it, its captions, its rules and alerts, and how it fared.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { isOpen, sorted } from "../alerts.ts";
 import { get, send, streamPath, words } from "../api.ts";
 import { href } from "../route.ts";
@@ -23,6 +23,9 @@ import { toast } from "../widgets/toast.tsx";
 export function StreamView({ name }: { name: string }) {
   const stream = streams.value?.find((s) => s.name === name);
   const drawing = useSignal(false);
+  const full = useSignal(false);
+  /** The tool was shut: the focus goes to what comes in its place. */
+  const drawn = useRef(false);
   const kind = useSignal<Kind>("in_zone");
   const points = useSignal<Point[]>([]);
   const rules = useSignal<RuleView[] | null>(null);
@@ -33,11 +36,12 @@ export function StreamView({ name }: { name: string }) {
       rules.value ??= null;
     }
   };
+  useEffect(() => void loadRules(), [name]);
   useEffect(() => {
-    void loadRules();
-    // What was said before somebody looked.
-    get<{ records: Caption[] }>(streamPath(name, "/captions?recent=50")).then((answer) => answer.records.forEach((record) => hub.take(record)), () => {});
-  }, [name]);
+    if (!visible.value) return;
+    // What was said before somebody looked, or while the page was not seen.
+    get<{ records: Caption[] }>(streamPath(name, "/captions?recent=200")).then((answer) => answer.records.forEach((record) => hub.take(record)), () => {});
+  }, [name, visible.value]);
   if (streams.value === null) return <p class="boot">Loading…</p>;
   if (!stream) return <div class="empty"><h1>No such stream</h1><p>There is no stream <code>{name}</code> (any more). <a href="#/">To the wall</a></p></div>;
   const begin = (what: Kind) => {
@@ -45,7 +49,10 @@ export function StreamView({ name }: { name: string }) {
     points.value = [];
     drawing.value = true;
   };
-  const end = () => (drawing.value = false);
+  const end = () => {
+    drawing.value = false;
+    drawn.current = true;
+  };
   const classes = [...new Set(["person", ...hub.of(name).classes])].sort();
   const shapes = (rules.value ?? []).flatMap((r) => r.shapes.map((s) => ({ name: r.name, ...s })));
   return (
@@ -60,17 +67,17 @@ export function StreamView({ name }: { name: string }) {
       {stream.state !== "playing" && stream.detail && <p class="note warn"><Text of={stream.detail} /></p>}
       <div class="columns">
         <div class="main-column">
-          <Picture stream={stream} quiet={drawing}>
+          <Picture stream={stream} quiet={drawing} full={full}>
             <Shapes shapes={shapes} />
             {drawing.value && <Board kind={kind.value} points={points} onDone={end} />}
-            {!drawing.value && look.value.place === "over" && <div class="over"><Now name={name} /></div>}
+            {!drawing.value && (full.value || look.value.place === "over") && <div class="over"><Now name={name} /></div>}
           </Picture>
           <CaptionBox stream={stream} />
         </div>
         <div class="side-column">
           {drawing.value
             ? <RuleTool stream={stream} kind={kind} points={points} classes={classes} taken={new Set((rules.value ?? []).map((r) => r.name))} onDone={end} onKept={() => { end(); void loadRules(); }} />
-            : <Rules stream={stream} rules={rules.value} onDraw={begin} onChanged={() => void loadRules()} />}
+            : <Rules stream={stream} rules={rules.value} focus={drawn.current} onDraw={begin} onChanged={() => void loadRules()} />}
           <AlertsHere name={name} />
           <Facts stream={stream} />
         </div>
@@ -80,11 +87,16 @@ export function StreamView({ name }: { name: string }) {
   );
 }
 
-function Rules({ stream, rules, onDraw, onChanged }: { stream: Stream; rules: RuleView[] | null; onDraw: (kind: Kind) => void; onChanged: () => void }) {
+function Rules({ stream, rules, focus, onDraw, onChanged }: { stream: Stream; rules: RuleView[] | null; focus: boolean; onDraw: (kind: Kind) => void; onChanged: () => void }) {
+  const title = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    if (focus) title.current?.focus();
+  }, []);
   const remove = async (rule: RuleView) => {
     try {
       await send("PATCH", streamPath(stream.name), { rules: { [rule.name]: null } });
       toast(`${rule.name} is taken away`);
+      title.current?.focus();
       onChanged();
     } catch (error) {
       toast(words(error), "bad");
@@ -92,7 +104,7 @@ function Rules({ stream, rules, onDraw, onChanged }: { stream: Stream; rules: Ru
   };
   return (
     <section class="card" aria-labelledby="rules-title">
-      <h2 id="rules-title">Rules</h2>
+      <h2 id="rules-title" ref={title} tabIndex={-1}>Rules</h2>
       {rules === null ? <p class="quiet">Which rules hold here is not told by this service.</p> : rules.length === 0 ? <p class="quiet">None yet: nobody is told of anything.</p> : (
         <ul class="list">
           {rules.map((rule) => (
@@ -114,7 +126,7 @@ function Rules({ stream, rules, onDraw, onChanged }: { stream: Stream; rules: Ru
 
 function AlertsHere({ name }: { name: string }) {
   const here = sorted([...alerts.value.values()].filter((a) => a.stream === name));
-  const shown = [...here.filter(isOpen), ...here.filter((a) => !isOpen(a))].slice(0, 6);
+  const shown = here.slice(0, 6);
   return (
     <section class="card" aria-labelledby="alerts-here">
       <h2 id="alerts-here">Alerts</h2>
@@ -161,6 +173,7 @@ function Facts({ stream }: { stream: Stream }) {
 
 function Detach({ stream }: { stream: Stream }) {
   const asking = useSignal(false);
+  const trouble = useSignal<string | null>(null);
   if (!operator.value || !attachable.value || stream.origin !== "api") return null;
   const detach = async () => {
     try {
@@ -169,15 +182,17 @@ function Detach({ stream }: { stream: Stream }) {
       location.hash = "#/";
       void loadStreams();
     } catch (error) {
-      toast(words(error), "bad");
+      // Said inside: what is outside of a dialog nobody reaches.
+      trouble.value = words(error);
     }
   };
   return (
     <>
-      <button onClick={() => (asking.value = true)}>Detach…</button>
+      <button onClick={() => { trouble.value = null; asking.value = true; }}>Detach…</button>
       {asking.value && (
         <Dialog title={`Detach ${stream.name}?`} onClose={() => (asking.value = false)}>
           <p>It is watched no longer. What was recorded of it stays.</p>
+          <p class="trouble" role="alert">{trouble.value && <Text of={trouble.value} />}</p>
           <div class="row end"><button onClick={() => (asking.value = false)}>Keep it</button><button class="danger" onClick={() => void detach()}>Detach</button></div>
         </Dialog>
       )}

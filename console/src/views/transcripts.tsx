@@ -1,7 +1,7 @@
 // What was said, found again by its words; from each a way to the moment, and all of it to take along.
 import type { JSX } from "preact";
 import { useSignal } from "@preact/signals";
-import { useEffect, useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import { get, query, Refused, words } from "../api.ts";
 import { href } from "../route.ts";
 import { streams } from "../state.ts";
@@ -21,24 +21,31 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
   const busy = useSignal(false);
   const asked = { q: filter["q"], stream: filter["stream"], from: iso(filter["from"]), to: iso(filter["to"]) };
   const key = JSON.stringify(asked);
-  const load = async (more: boolean, signal?: AbortSignal) => {
+  const list = useRef<HTMLOListElement>(null);
+  const asking = useRef(new AbortController());
+  const load = async (more: boolean) => {
+    // More of a search that is no longer the one that is shown is not wanted.
+    const { signal } = asking.current;
     busy.value = true;
     try {
-      const answer = await get<Answer>(`/v1/history/transcripts${query({ ...asked, limit: PAGE, after: more ? after.value : null })}`, signal);
+      const answer = await get<Answer>(`/v1/history/transcripts${query({ ...asked, limit: PAGE, after: more ? after.value : null })}`, { signal });
+      if (signal.aborted) return;
       found.value = more ? [...(found.value ?? []), ...answer.transcripts].slice(-2000) : answer.transcripts;
       after.value = answer.after;
+      // The button goes with the last of them: the first new one has the focus, as far as it is kept.
+      if (more) setTimeout(() => list.current?.children[list.current.children.length - answer.transcripts.length]?.querySelector("button")?.focus());
       trouble.value = null;
     } catch (error) {
-      if (signal?.aborted) return;
+      if (signal.aborted) return;
       missing.value = error instanceof Refused && error.missing;
       trouble.value = words(error);
     }
     busy.value = false;
   };
   useEffect(() => {
-    const abort = new AbortController();
-    void load(false, abort.signal);
-    return () => abort.abort();
+    asking.current = new AbortController();
+    void load(false);
+    return () => asking.current.abort();
   }, [key]);
   const submit = (event: JSX.TargetedSubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
@@ -63,7 +70,7 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
             <p role="status" class="quiet">{found.value.length === 0 ? "Nothing was said that fits." : `${found.value.length}${after.value ? " or more" : ""} ${found.value.length === 1 ? "stretch" : "stretches"} of speech, newest first`}</p>
             {found.value.length > 0 && <Exports asked={asked} />}
           </div>
-          <ol class="found">{found.value.map((t) => <Row key={t.id} found={t} />)}</ol>
+          <ol class="found" ref={list}>{found.value.map((t) => <Row key={t.id} found={t} />)}</ol>
           {after.value && <button disabled={busy.value} onClick={() => void load(true)}>{busy.value ? "Loading…" : "More"}</button>}
         </>
       )}
@@ -86,8 +93,7 @@ function Row({ found }: { found: Found }) {
   const open = useSignal(false);
   return (
     <li>
-      <p class="quiet"><time dateTime={found.at}>{clock(found.at)}</time> · <a href={href({ view: "stream", name: found.stream })}>{found.stream}</a> · at {position(found.start_ms)} of its session
-        <button class="link" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>{open.value ? "less" : "the moment"}</button></p>
+      <p class="quiet"><time dateTime={found.at}>{clock(found.at)}</time> · <a href={href({ view: "stream", name: found.stream })}>{found.stream}</a> · at {position(found.start_ms)} of its session · <button class="link" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>{open.value ? "less" : "the moment"}</button></p>
       <p class="text">{found.snippet ? found.snippet.map((part, i) => (part.hit ? <mark key={i}>{part.text}</mark> : part.text)) : found.text}</p>
       {open.value && <Moment found={found} />}
     </li>
@@ -105,7 +111,7 @@ function Moment({ found }: { found: Found }) {
   useEffect(() => {
     const abort = new AbortController();
     const near = (ms: number) => new Date(Date.parse(found.at) + ms).toISOString();
-    get<Answer>(`/v1/history/transcripts${query({ stream: found.stream, from: near(-AROUND_MS), to: near(AROUND_MS), limit: 50 })}`, abort.signal)
+    get<Answer>(`/v1/history/transcripts${query({ stream: found.stream, from: near(-AROUND_MS), to: near(AROUND_MS), limit: 50 })}`, { signal: abort.signal })
       .then((answer) => (context.value = [...answer.transcripts].sort((a, b) => Date.parse(a.at) - Date.parse(b.at))), () => (context.value ??= [found]));
     return () => abort.abort();
   }, [found.id]);
@@ -134,9 +140,10 @@ function Clip({ found, clip }: { found: Found; clip: NonNullable<Found["clip"]> 
     <figure>
       <video
         class="clip" controls playsInline preload="auto" src={clip.path} aria-label={`${found.stream} at ${clock(found.at)}`}
+        onPlay={(e) => document.querySelectorAll<HTMLVideoElement>(".moment video").forEach((other) => other !== e.currentTarget && other.pause())}
         onLoadedMetadata={(e) => begin(e.currentTarget)} onTimeUpdate={(e) => (played.value = clip.from_ms + 1000 * e.currentTarget.currentTime)}
       />
-      <figcaption class="said">{(found.words ?? []).map((word, i) => <span key={i} class={word.start_ms <= played.value && played.value < word.end_ms ? "now" : undefined}>{word.text} </span>)}</figcaption>
+      <figcaption class="said">{(found.words ?? []).flatMap((word, i) => [<span key={i} class={word.start_ms <= played.value && played.value < word.end_ms ? "saying" : undefined}>{word.text}</span>, " "])}</figcaption>
     </figure>
   );
 }

@@ -1,7 +1,7 @@
 // A stream is added: an address is tried first, shown with its picture or with the reason why not, and only then kept.
 import type { JSX } from "preact";
 import { useSignal } from "@preact/signals";
-import { useEffect, useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import { Refused, send, streamPath, words } from "../api.ts";
 import { hasSecret, suggest, tags as readTags, wrongName } from "../names.ts";
 import { href } from "../route.ts";
@@ -15,19 +15,26 @@ export function AddStream({ onDone }: { onDone: () => void }) {
   const id = useId();
   const url = useSignal("");
   const credentials = useSignal("");
-  const busy = useSignal<"trying" | "keeping" | null>(null);
+  const busy = useSignal(false);
   const probe = useSignal<Probe | null>(null);
   const picture = useSignal<string | null>(null);
   const trouble = useSignal<{ text: string; hint?: string } | null>(null);
-  useEffect(() => () => void (picture.value && URL.revokeObjectURL(picture.value)), []);
+  /** Which attempt counts: what an earlier one finds is not about the address that stands there now. */
+  const attempts = useRef(0);
+  useEffect(() => () => {
+    attempts.current += 1;
+    if (picture.value) URL.revokeObjectURL(picture.value);
+  }, []);
 
   const forget = () => {
+    attempts.current += 1;
+    busy.value = false;
     probe.value = null;
     trouble.value = null;
     if (picture.value) URL.revokeObjectURL(picture.value);
     picture.value = null;
   };
-  const attempt = async (event: JSX.TargetedSubmitEvent<HTMLFormElement>) => {
+  const tryIt = async (event: JSX.TargetedSubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
     forget();
     const address = url.value.trim();
@@ -35,25 +42,28 @@ export function AddStream({ onDone }: { onDone: () => void }) {
       trouble.value = { text: "The address holds a user, a password or a token. Those never go through this page.", hint: "Leave them out of the address; put them into the service's [secrets.NAME], and write that NAME under “Secret”." };
       return;
     }
-    busy.value = "trying";
+    busy.value = true;
+    const attempt = attempts.current;
     try {
       const got = await send<Probe>("POST", "/v1/probe", { url: address, ...(credentials.value ? { credentials: credentials.value } : {}) });
+      if (attempt !== attempts.current) return;
       picture.value = got.snapshot ? jpeg(got.snapshot) : null;
       probe.value = got;
     } catch (error) {
+      if (attempt !== attempts.current) return;
       trouble.value = { text: words(error), hint: hint(error) };
     }
-    busy.value = null;
+    busy.value = false;
   };
 
   return (
     <div class="add">
-      <form onSubmit={attempt} aria-describedby={`${id}-trouble`}>
+      <form onSubmit={tryIt} aria-describedby={`${id}-trouble`}>
         <label for={`${id}-url`}>Address</label>
         <div class="row">
           <input id={`${id}-url`} class="grow" name="url" required autofocus spellcheck={false} autocomplete="off" placeholder="rtsp://192.0.2.10/stream1" value={url.value}
             onInput={(e) => { url.value = e.currentTarget.value; forget(); }} />
-          <button class={probe.value ? "" : "primary"} disabled={busy.value !== null || url.value.trim() === ""}>{busy.value === "trying" ? "Trying…" : "Try it"}</button>
+          <button class={probe.value ? "" : "primary"} disabled={busy.value || url.value.trim() === ""}>{busy.value ? "Trying…" : "Try it"}</button>
         </div>
         <p class="quiet">RTSP, HLS, RTMP, SRT, HTTP, or the path of a recording on the service's machine.</p>
         <details>
@@ -66,7 +76,7 @@ export function AddStream({ onDone }: { onDone: () => void }) {
       <div id={`${id}-trouble`} role="alert">
         {trouble.value && <div class="note bad"><p><strong>It cannot be added.</strong> <Text of={trouble.value.text} /></p>{trouble.value.hint && <p><Text of={trouble.value.hint} /></p>}</div>}
       </div>
-      {busy.value === "trying" && <p class="quiet" role="status">Connecting as the stream would. This takes up to 20 seconds.</p>}
+      {busy.value && <p class="quiet" role="status">Connecting as the stream would. This takes up to 20 seconds.</p>}
       {probe.value && <Keep key={url.value} url={url.value.trim()} credentials={credentials.value} probe={probe.value} picture={picture.value} onDone={onDone} />}
     </div>
   );

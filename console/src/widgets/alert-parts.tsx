@@ -1,6 +1,6 @@
 // Parts of alerts that several views show: the picture, what people did with them, and silences.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { alertPath, send, words } from "../api.ts";
 import { loadSilences, operator, silences } from "../state.ts";
 import { clock } from "../time.ts";
@@ -8,20 +8,34 @@ import type { Alert } from "../types.ts";
 import { Icon } from "./icon.tsx";
 import { toast } from "./toast.tsx";
 
+/** It is tried so often, each time after twice the time: 22 s in all. */
+const MOST_TRIES = 6;
+const FIRST_WAIT_MS = 700;
+
 /** The picture of an alert; it comes a moment after the alert itself, and is made better some seconds later. */
 export function Snapshot({ alert, small }: { alert: Alert; small?: boolean }) {
   const tries = useSignal(0);
-  const there = useSignal(false);
+  const waiting = useSignal(false);
   const { snapshot } = alert.evidence;
   useEffect(() => {
-    if (there.value || !snapshot || tries.value === 0 || tries.value > 4) return;
-    const timer = setTimeout(() => (tries.value += 1), 1500);
+    if (!waiting.value) return;
+    const timer = setTimeout(() => {
+      tries.value += 1;
+      waiting.value = tries.value >= MOST_TRIES;
+    }, FIRST_WAIT_MS * 2 ** tries.value);
     return () => clearTimeout(timer);
-  }, [tries.value]);
-  if (!snapshot || tries.value > 4) return <div class={`snapshot none ${small ? "small" : ""}`}>{small ? "" : "No picture was kept."}</div>;
+  }, [waiting.value]);
+  // News of the alert may bring the picture.
+  useEffect(() => {
+    if (tries.value < MOST_TRIES) return;
+    tries.value = 0;
+    waiting.value = false;
+  }, [alert.revision]);
+  if (!snapshot || tries.value >= MOST_TRIES) return <div class={`snapshot none ${small ? "small" : ""}`}>{small ? "" : "No picture was kept."}</div>;
+  if (waiting.value) return <div class={`snapshot none ${small ? "small" : ""}`}>{small ? <span class="visually-hidden">The picture comes in a moment.</span> : "The picture comes in a moment…"}</div>;
   const address = `${alertPath(alert.alert, "/snapshot.jpg")}?r=${alert.revision}.${tries.value}`;
   // The service takes no parameters here; a fragment makes the browser ask again all the same.
-  return <img key={tries.value} class={`snapshot ${small ? "small" : ""}`} loading="lazy" src={address.replace("?", "#")} alt={small ? "" : `Picture of the alert: ${alert.summary}`} onLoad={() => (there.value = true)} onError={() => (tries.value += 1)} />;
+  return <img key={tries.value} class={`snapshot ${small ? "small" : ""}`} loading="lazy" src={address.replace("?", "#")} alt={small ? "" : `Picture of the alert: ${alert.summary}`} onError={() => (waiting.value = true)} />;
 }
 
 /** Who has taken note, and who wants not to be told. */
@@ -38,17 +52,20 @@ export function Marks({ alert }: { alert: Alert }) {
 
 /** The silences that hold, each with a way to end it. */
 export function SilenceList() {
+  const section = useRef<HTMLElement>(null);
   const end = async (id: string) => {
     try {
       await send("DELETE", `/v1/silences/${encodeURIComponent(id)}`);
       toast("The silence is ended");
+      // The button goes, and with the last one the list.
+      (silences.value.length > 1 ? section.current : document.getElementById("main"))?.focus();
       await loadSilences();
     } catch (error) {
       toast(words(error), "bad");
     }
   };
   return (
-    <section class="card" aria-label="Silences">
+    <section class="card" aria-label="Silences" ref={section} tabIndex={-1}>
       <ul class="list">
         {silences.value.map((s) => (
           <li key={s.id}>

@@ -12,7 +12,7 @@ import type { Stream } from "../types.ts";
 export function Now({ name }: { name: string }) {
   const watched = hub.of(name);
   watched.changed.value;
-  const { lines } = watched.captions.now(hub.skew.server(now.value));
+  const { lines } = watched.captions.now(hub.skew.server(now.value), now.value);
   const { size, contrast } = look.value;
   return (
     <div class={`now ${contrast}`} style={{ fontSize: `${size}rem` }} aria-hidden="true">

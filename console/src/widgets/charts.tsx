@@ -25,7 +25,7 @@ export function Charts({ name }: { name: string }) {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const load = async () => {
       try {
-        if (visible.peek()) made.value = without.peek() ? look(name) : ofHistory(await get<Series>(path(name, mins.peek()), abort.signal));
+        if (visible.peek()) made.value = without.peek() ? look(name) : ofHistory(await get<Series>(path(name, mins.peek()), { signal: abort.signal }));
         trouble.value = null;
       } catch (error) {
         if (abort.signal.aborted) return;
@@ -51,10 +51,10 @@ export function Charts({ name }: { name: string }) {
       {without.value && <p class="quiet">This service keeps no history: what this page saw itself.</p>}
       {trouble.value && <p class="trouble">{trouble.value}</p>}
       {charts && <div class="chart-grid">
-        <Chart title="Objects in sight" unit="" columns={charts.objects} zero="Nothing was seen." />
+        <Chart named title="Objects in sight" unit="" columns={charts.objects} zero="Nothing was seen." />
         <Chart title="Analysed pictures a second" unit="a second" columns={charts.fps} />
         <Chart title="Words late, seconds" unit="seconds" columns={charts.lag} zero="Nobody listens." />
-        <Chart title="Pictures left out, by reason" unit="" columns={charts.drops} zero="None were left out." />
+        <Chart named title="Pictures left out, by reason" unit="" columns={charts.drops} zero="None were left out." />
       </div>}
     </section>
   );

@@ -8,8 +8,11 @@ export function Dialog({ title, onClose, children, wide }: { title: string; onCl
   const id = useId();
   useEffect(() => {
     const before = document.activeElement;
-    dialog.current?.showModal();
+    const { current } = dialog;
+    current?.showModal();
     return () => {
+      // While it is open nothing outside takes the focus.
+      current?.close();
       if (before instanceof HTMLElement) before.focus();
     };
   }, []);

@@ -1,7 +1,7 @@
 // The form beside a drawing: what was drawn becomes a rule, kept by the service or pasted into its configuration.
 import type { JSX } from "preact";
 import { useSignal, type Signal } from "@preact/signals";
-import { useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import { send, streamPath, words } from "../api.ts";
 import { build, isLine, leastPoints, mostPoints, say, suggestName, toml, within, wrong, type Draft, type Kind, type Point } from "../rules.ts";
 import type { Stream } from "../types.ts";
@@ -15,6 +15,8 @@ export function RuleTool({ stream, kind, points, classes, taken, onDone, onKept 
   stream: Stream; kind: Signal<Kind>; points: Signal<Point[]>; classes: string[]; taken: ReadonlySet<string>; onDone: () => void; onKept: () => void;
 }) {
   const id = useId();
+  const title = useRef<HTMLHeadingElement>(null);
+  useEffect(() => title.current?.focus(), []);
   const chosen = useSignal<string[]>(classes.includes("person") ? ["person"] : classes.slice(0, 1));
   const named = useSignal<string | null>(null);
   const forSecs = useSignal(kind.value === "crosses" ? 0 : 3);
@@ -47,7 +49,7 @@ export function RuleTool({ stream, kind, points, classes, taken, onDone, onKept 
   };
   return (
     <form class="rule card" onSubmit={keep} aria-label="New rule">
-      <h2>New rule</h2>
+      <h2 ref={title} tabIndex={-1}>New rule</h2>
       <p class="quiet">{isLine(kind.value) ? "Set the two ends of the line on the picture." : "Set the corners of the zone on the picture, three or more."} Drag points, or move them with the arrow keys.</p>
       <div class="fields">
         <label for={`${id}-kind`}>Tell me when</label>
@@ -93,18 +95,24 @@ function Numbers({ kind, points }: { kind: Kind; points: Signal<Point[]> }) {
     if (Number.isNaN(percent)) return;
     points.value = points.value.map((p, j) => (j === i ? within(axis === 0 ? [percent / 100, p[1]] : [p[0], percent / 100]) : p));
   };
+  const list = useRef<HTMLOListElement>(null);
+  const takeAway = (i: number) => {
+    // The last row goes, and the focus with it.
+    if (i === points.value.length - 1) (list.current?.querySelectorAll("button")[i - 1] ?? list.current?.parentElement?.querySelector<HTMLElement>(".set"))?.focus();
+    points.value = points.value.filter((_, j) => j !== i);
+  };
   return (
     <fieldset class="numbers">
       <legend>Points, in percent of the picture from its top left corner</legend>
-      <ol>
+      <ol ref={list}>
         {points.value.map((p, i) => (
           <li key={i}>
-            {([0, 1] as const).map((axis) => <input key={axis} type="number" min={0} max={100} step={0.5} aria-label={`Point ${i + 1}, ${axis === 0 ? "from the left" : "from the top"}`} value={Math.round(p[axis] * 1000) / 10} onInput={(e) => set(i, axis, e.currentTarget.valueAsNumber)} />)}
-            <button type="button" class="plain" aria-label={`Take point ${i + 1} away`} onClick={() => (points.value = points.value.filter((_, j) => j !== i))}>×</button>
+            {([0, 1] as const).map((axis) => <input key={axis} type="number" min={0} max={100} step={0.1} aria-label={`Point ${i + 1}, ${axis === 0 ? "from the left" : "from the top"}`} value={Math.round(p[axis] * 1000) / 10} onInput={(e) => set(i, axis, e.currentTarget.valueAsNumber)} />)}
+            <button type="button" class="plain" aria-label={`Take point ${i + 1} away`} onClick={() => takeAway(i)}>×</button>
           </li>
         ))}
       </ol>
-      {points.value.length < mostPoints(kind) && <button type="button" class="chip" onClick={() => (points.value = [...points.value, START[points.value.length] ?? [0.5, 0.5]])}>
+      {points.value.length < mostPoints(kind) && <button type="button" class="chip set" onClick={() => (points.value = [...points.value, START[points.value.length] ?? [0.5, 0.5]])}>
         Set a point{points.value.length < leastPoints(kind) ? ` (${leastPoints(kind) - points.value.length} more)` : ""}
       </button>}
     </fieldset>

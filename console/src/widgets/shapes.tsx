@@ -39,7 +39,11 @@ export function Board({ kind, points, onDone }: { kind: Kind; points: Signal<Poi
     const [dx, dy] = ({ ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, -by], ArrowDown: [0, by] } as Record<string, [number, number]>)[event.key] ?? [0, 0];
     const point = points.value[i];
     if ((dx || dy) && point) move(i, [point[0] + dx, point[1] + dy]);
-    else if (event.key === "Delete" || event.key === "Backspace") points.value = points.value.filter((_, j) => j !== i);
+    else if (event.key === "Delete" || event.key === "Backspace") {
+      // The last button goes, and the focus with it.
+      if (i === points.value.length - 1) board.current?.querySelectorAll<HTMLElement>(".point")[i - 1]?.focus();
+      points.value = points.value.filter((_, j) => j !== i);
+    }
     else if (event.key === "Escape") onDone();
     else return;
     event.preventDefault();

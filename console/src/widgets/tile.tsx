@@ -7,6 +7,7 @@ import { pictures } from "../pictures.ts";
 import type { Still } from "../player/stills.ts";
 import { href } from "../route.ts";
 import { alerts, hub, now, visible } from "../state.ts";
+import { letterScale } from "../theme.ts";
 import { ago, span } from "../time.ts";
 import type { Stream } from "../types.ts";
 import { Icon } from "./icon.tsx";
@@ -95,7 +96,7 @@ function paint(canvas: HTMLCanvasElement, still: Still, name: string): void {
   if (!context) return;
   context.drawImage(still.image, 0, 0, wide, high);
   const placed = place(hub.of(name).detections.items, { by: "pts", session: still.session, ms: still.ptsMs });
-  if (placed && placed.lateMs < 300) draw(context, placed, { boxes: true, names: false, trails: false }, devicePixelRatio);
+  if (placed && placed.lateMs < 300) draw(context, placed, { boxes: true, names: false, trails: false }, devicePixelRatio * letterScale());
 }
 
 function Counts({ stream }: { stream: Stream }) {
@@ -121,7 +122,7 @@ function Counts({ stream }: { stream: Stream }) {
 function Words({ stream }: { stream: Stream }) {
   const watched = hub.of(stream.name);
   watched.changed.value;
-  const { lines, final } = watched.captions.now();
+  const { lines, final } = watched.captions.now(undefined, now.value);
   const last = watched.captions.lines.filter((l) => l.kind === "words").pop();
   const text = lines.map((line) => line.map((w) => w.text).join(" ")).join(" ");
   return <p class={`last-words ${final ? "final" : ""}`} title={final && last?.at ? `said ${ago(last.at, now.value)}` : undefined}>{text}</p>;
