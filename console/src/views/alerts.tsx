@@ -8,6 +8,7 @@ import { alerts, alertsTrouble, loadSilences, now, silences, streams } from "../
 import { ago, clock, span } from "../time.ts";
 import type { Alert } from "../types.ts";
 import { Marks, SilenceList, Snapshot } from "../widgets/alert-parts.tsx";
+import { OtherWorkers } from "../widgets/other-workers.tsx";
 import { Severity } from "../widgets/pill.tsx";
 
 /** Alerts that are shown at once: open ones, and those of the past. */
@@ -44,6 +45,7 @@ export function Alerts({ filter }: { filter: Record<string, string> }) {
           {choose("rule", "Rule", rules, "All rules")}
         </div>
       </div>
+      <OtherWorkers what="Alerts" at={{ view: "alerts", filter }} />
       {silences.value.length > 0 && <SilenceList />}
       {alertsTrouble.value && <p class="note warn">{alertsTrouble.value}</p>}
       {all.length === 0 && !alertsTrouble.value && (

@@ -7,6 +7,7 @@ import { href } from "../route.ts";
 import { streams } from "../state.ts";
 import { clock, position } from "../time.ts";
 import type { Found } from "../types.ts";
+import { OtherWorkers } from "../widgets/other-workers.tsx";
 
 interface Answer { transcripts: Found[]; after: string | null }
 const PAGE = 50;
@@ -56,6 +57,7 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
   return (
     <>
       <div class="head"><h1>Transcripts</h1></div>
+      <OtherWorkers what="Words" at={{ view: "transcripts", filter }} />
       <form class="search-form card" role="search" onSubmit={submit} key={key}>
         <div class="grow"><label for={`${id}-q`}>Words</label><input id={`${id}-q`} name="q" type="search" defaultValue={filter["q"] ?? ""} placeholder="ask not what your country" autocomplete="off" /></div>
         <div><label for={`${id}-s`}>Stream</label><select id={`${id}-s`} name="stream" defaultValue={filter["stream"] ?? ""}><option value="">All streams</option>{(streams.value ?? []).map((s) => <option key={s.name} value={s.name} selected={s.name === filter["stream"]}>{s.name}</option>)}</select></div>
