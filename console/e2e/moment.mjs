@@ -8,7 +8,8 @@ await journey("moment", async (open) => {
     const { transcripts } = await (await fetch(`/v1/history/transcripts?limit=50&stream=${encodeURIComponent(name)}`)).json();
     return transcripts.find((t) => t.clip && t.words.length >= 4 && t.start_ms - t.clip.from_ms > 1500);
   }, stream), 120_000);
-  const word = said.words.map((w) => w.text.replace(/[^a-z]/gi, "")).sort((a, b) => b.length - a.length)[0];
+  // Of "ill-disposed" a part is a word, and no more of it.
+  const word = said.words.flatMap((w) => w.text.match(/[a-z]+/gi) ?? []).sort((a, b) => b.length - a.length)[0];
   await page.click("nav a[href^='#/transcripts']");
   await page.fill("input[type=search]", word);
   await page.selectOption("select[name=stream]", stream);
