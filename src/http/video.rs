@@ -38,6 +38,8 @@ pub(super) const SOUND: [&str; 2] = ["on", "off"];
 /// A client that comes while the stream does not play yet waits so long for it.
 const WAIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Scripts of a page hear nothing of pings: while no picture comes, they are told so often that the connection lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
 /// The route.
 pub(super) async fn video(
@@ -105,7 +107,8 @@ struct Show {
 
 impl Show {
     async fn run(mut self, socket: &mut WebSocket) -> Goodbye {
-        let mut n_unanswered = 0;
+        let (mut n_unanswered, mut idle) = (0, Duration::ZERO);
+        let patience = SIGN_OF_LIFE.min(self.keep_alive);
         // What is there already.
         self.woken.notify_one();
         loop {
@@ -123,9 +126,15 @@ impl Show {
                     }
                     Some(Err(_)) => return Some((close_code::SIZE, "a viewer has nothing to say".into())),
                 },
-                woken = timeout(self.keep_alive, self.woken.notified()) => woken,
+                woken = timeout(patience, self.woken.notified()) => woken,
             };
+            idle = if woken.is_ok() { Duration::ZERO } else { idle + patience };
+            if woken.is_err() && idle < self.keep_alive {
+                socket.send(Message::text(r#"{"type":"alive"}"#)).await.ok()?;
+                continue;
+            }
             if woken.is_err() {
+                idle = Duration::ZERO;
                 n_unanswered += 1;
                 if n_unanswered > MOST_UNANSWERED {
                     return Some((close_code::POLICY, "no answer to pings".into()));
