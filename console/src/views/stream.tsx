@@ -87,6 +87,13 @@ export function StreamView({ name }: { name: string }) {
   );
 }
 
+/** What a rule looks at, or listens to, as a picture. */
+function kindOf({ rule, shapes }: RuleView): string {
+  if (shapes.length > 0) return shapes.some((s) => s.kind === "line") ? "line" : "zone";
+  const type = (rule["when"] as { type?: unknown } | undefined)?.type;
+  return type === "said" || type === "speech" ? "ear" : "eye";
+}
+
 function Rules({ stream, rules, focus, onDraw, onChanged }: { stream: Stream; rules: RuleView[] | null; focus: boolean; onDraw: (kind: Kind) => void; onChanged: () => void }) {
   const title = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
@@ -109,7 +116,7 @@ function Rules({ stream, rules, focus, onDraw, onChanged }: { stream: Stream; ru
         <ul class="list">
           {rules.map((rule) => (
             <li key={rule.name}>
-              <Icon name={rule.shapes.some((s) => s.kind === "line") ? "line" : rule.shapes.length > 0 ? "zone" : "ear"} />
+              <Icon name={kindOf(rule)} />
               <span class="grow">{rule.name}{rule.origin === "configuration" && <span class="quiet"> · configuration</span>}</span>
               {operator.value && rule.origin === "attachment" && <button class="plain" aria-label={`Take the rule ${rule.name} away`} onClick={() => void remove(rule)}><Icon name="close" /></button>}
             </li>
