@@ -36,12 +36,12 @@ await journey("captions", async (open) => {
   // Full screen: the picture in its proportions, and the words over it wherever they are else.
   await page.click("[aria-label='Full screen']");
   await page.waitForFunction(() => document.fullscreenElement);
-  await until("words over the picture in full screen", () => page.$(".player:fullscreen .over .now p"), 60_000);
-  const seenFull = await page.evaluate(() => {
+  const seenFull = await until("words over the picture in full screen", () => page.evaluate(() => {
     const size = (selector) => { const { width, height, bottom } = document.querySelector(selector).getBoundingClientRect(); return { width, height, bottom }; };
     const video = document.querySelector(".stage video");
+    if (!document.querySelector(".player:fullscreen .over .now p") || !video.videoWidth) return null;
     return { stage: size(".stage"), controls: size(".controls"), words: size(".over .now p"), video: { ...size(".stage video"), is: video.checkVisibility(), ratio: video.videoWidth / video.videoHeight }, screen: innerHeight };
-  });
+  }), 60_000);
   must(seenFull.stage.height > 0.6 * seenFull.screen && seenFull.video.height === seenFull.stage.height && seenFull.video.is, "full screen has no picture", seenFull);
   must(Math.abs(seenFull.stage.width / seenFull.stage.height - seenFull.video.ratio) < 0.02, "the picture has lost its proportions", seenFull);
   must(seenFull.words.height > 0 && seenFull.words.bottom <= seenFull.stage.bottom && seenFull.controls.bottom <= seenFull.screen, "words or controls are outside", seenFull);

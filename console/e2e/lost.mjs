@@ -38,8 +38,9 @@ await journey("lost", async (openPage) => {
   await shot(page, "lost");
   await page.waitForTimeout(4000);
   must(await page.$(".stage"), "what was there is gone");
+  const before = await timeOf(page);
   shut = false;
-  await again(page);
+  await again(page, before);
   await shot(page, "found");
   // Somebody has paused it meanwhile, and it stays so.
   await page.click("[aria-label=Pause]");
@@ -49,8 +50,9 @@ await journey("lost", async (openPage) => {
   tell({ noticedAfterMs: Date.now() - began });
   await until("that the picture says so", () => page.$(".stage .veil"), 40_000);
   await shot(page, "dead");
+  const then = await timeOf(page);
   dead = false;
-  await again(page);
+  await again(page, then);
   must(await page.$eval(".stage video", (v) => v.paused), "a paused picture was started by itself");
   await page.click("[aria-label='Play, live']");
   await page.waitForSelector("[aria-label=Pause]");
@@ -61,13 +63,16 @@ proxy.close();
 for (const end of open) end.destroy();
 
 /** It is live again, by itself, and its picture, too. */
-async function again(page) {
+async function again(page, at) {
   const began = Date.now();
   await until("that it is live again", async () => !(await page.$(".banner.bad")) && page.$(".connected.ok"));
   tell({ backAfterMs: Date.now() - began });
-  const at = await page.evaluate(() => document.querySelector(".stage video")?.currentTime ?? 0);
   await until("that the picture goes on", () => page.evaluate((before) => {
     const video = document.querySelector(".stage video");
     return !video || video.hidden || (video.currentTime !== before && video.readyState >= 2 && !document.querySelector(".stage .veil"));
   }, at));
+}
+
+function timeOf(page) {
+  return page.evaluate(() => document.querySelector(".stage video")?.currentTime ?? 0);
 }

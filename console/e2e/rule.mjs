@@ -50,7 +50,7 @@ await journey("rule", async (open) => {
   await page.click("button:has-text('Acknowledge')");
   await until("that it is acknowledged", () => page.$(".marks >> text=seen by the test"));
   const told = Date.now();
-  await until("that the other page shows it", () => other.$(".marks >> text=seen by the test"), 8000);
+  await until("that the other page shows it", () => other.$(".marks >> text=seen by the test"), 20_000);
   tell({ shownElsewhereAfterMs: Date.now() - told });
   await other.context().close();
   await page.click("summary:has-text('Silence')");

@@ -24,15 +24,21 @@ export function merge(known: ReadonlyMap<string, Alert>, records: readonly Alert
   return new Map(sorted(all.values()).slice(0, MOST_ALERTS).map((a) => [a.alert, a]));
 }
 
+/** What was known before the service was asked, and what it had told of until then. */
+export interface Before { known: ReadonlyMap<string, Alert>; told: ReadonlySet<string> }
+
 /**
- * `known` after the service has told which are open and which are the newest. What was open `before` it was asked and is not
- * among them has gone: its end was missed, or the service has forgotten it.
+ * `known` after the service has told which are open and which are the newest. What was open before, what it has told of, and what
+ * is not among them now has gone: its end was missed, or it was let go. What only came live may be on its way into its lists.
  */
-export function listed(known: ReadonlyMap<string, Alert>, before: ReadonlyMap<string, Alert>, open: readonly Alert[], newest: readonly Alert[]): Map<string, Alert> {
-  const told = new Set([...open, ...newest].map((a) => a.alert));
-  const gone = (a: Alert) => isOpen(a) && before.get(a.alert) === a && !told.has(a.alert) && open.length < MOST_OPEN;
+export function listed(known: ReadonlyMap<string, Alert>, before: Before, open: readonly Alert[], newest: readonly Alert[]): Map<string, Alert> {
+  const told = names(open, newest);
+  const gone = (a: Alert) => isOpen(a) && before.told.has(a.alert) && before.known.get(a.alert) === a && !told.has(a.alert) && open.length < MOST_OPEN;
   return merge(new Map([...known].filter(([, a]) => !gone(a))), [...newest, ...open]);
 }
+
+/** Ids of all of them. */
+export const names = (...lists: (readonly Alert[])[]): Set<string> => new Set(lists.flat().map((a) => a.alert));
 
 /** Open ones first, then those that began last. */
 export function sorted(alerts: Iterable<Alert>): Alert[] {

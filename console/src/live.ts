@@ -33,6 +33,8 @@ export class Live {
   private closed = false;
   /** When something came last. */
   private heardAt = 0;
+  /** Requests that were not answered, one after the other. */
+  private doubts = 0;
 
   constructor(private readonly take: (record: AnyRecord) => void, private readonly opened: () => void) {}
 
@@ -49,9 +51,18 @@ export class Live {
     this.open();
   }
 
-  /** Something else was not answered: a link can be dead while its socket still seems to be open. */
+  /** Something else was answered. */
+  trust(): void {
+    this.doubts = 0;
+    this.tries = 0;
+  }
+
+  /** Something else was not answered: a link can be dead while its socket still seems to be open. Once is chance. */
   doubt(now = Date.now()): void {
-    if (this.socket?.readyState === WebSocket.OPEN && now - this.heardAt > ALIVE_MS) {
+    if (this.socket?.readyState !== WebSocket.OPEN || now - this.heardAt <= ALIVE_MS) {
+      this.doubts = 0;
+    } else if (++this.doubts > 1) {
+      this.doubts = 0;
       this.leave("the service does not answer", true, Math.max(this.heardAt, now - POLL_PATIENCE_MS));
     }
   }
@@ -78,7 +89,6 @@ export class Live {
       if (this.socket !== socket) return;
       wasOpen = true;
       this.heardAt = Date.now();
-      this.tries = 0;
       this.connection.value = { is: "open" };
       if (asked !== this.wanted) socket.send(JSON.stringify(this.wanted));
       this.opened();

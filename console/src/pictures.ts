@@ -89,13 +89,14 @@ export class Pictures {
         if (this.entries.has(entry)) entry.tile.show(got);
         got.image.close();
       }
-      this.tookMs += 0.1 * (performance.now() - began - this.tookMs);
     } catch (error) {
       const missing = error instanceof Refused && error.missing;
       // A picture that nobody has asked for yet comes with the next analysed one.
       wait = missing ? 4 * AFTER_TROUBLE_MS : error instanceof Refused && error.status === 404 ? WISHED_MS : AFTER_TROUBLE_MS;
       if (this.entries.has(entry)) entry.tile.trouble(missing ? "This service sends no pictures of it." : words(error));
     }
+    // One that never came has taken its time as well.
+    this.tookMs += 0.1 * (performance.now() - began - this.tookMs);
     entry.busy = false;
     this.busy -= 1;
     entry.due = Math.max(began + wait, performance.now());

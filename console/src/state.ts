@@ -1,7 +1,7 @@
 // What the whole page shares: who uses it, the streams, the alerts, the connection. Views read these signals; only this file
 // and those it names write them.
 import { computed, effect, signal } from "@preact/signals";
-import { isCalling, listed, merge, MOST_OPEN } from "./alerts.ts";
+import { isCalling, listed, merge, MOST_OPEN, names } from "./alerts.ts";
 import { get, poll, query, Refused, whenUnknown, words } from "./api.ts";
 import { Hub } from "./hub.ts";
 import { Live } from "./live.ts";
@@ -55,6 +55,7 @@ export async function loadStreams(): Promise<void> {
     const list = (await poll<{ streams: Stream[] }>("/v1/streams")).streams;
     streams.value = list;
     streamsTrouble.value = null;
+    live.trust();
     hub.keep(new Set(list.map((s) => s.name)));
   } catch (error) {
     streamsTrouble.value = words(error);
@@ -62,12 +63,16 @@ export async function loadStreams(): Promise<void> {
   }
 }
 
+/** Alerts that the service has listed when it was asked last. */
+let told: ReadonlySet<string> = new Set();
+
 export async function loadAlerts(): Promise<void> {
   try {
-    const before = alerts.value;
+    const before = { known: alerts.value, told };
     const ask = (what: Record<string, string | number>) => poll<{ alerts: Alert[] }>(`/v1/alerts${query(what)}`).then((answer) => answer.alerts);
     const [open, newest] = await Promise.all([ask({ state: "open", limit: MOST_OPEN }), ask({ limit: 200 })]);
     alerts.value = listed(alerts.value, before, open, newest);
+    told = names(open, newest);
     alertsTrouble.value = null;
   } catch (error) {
     alertsTrouble.value = words(error);

@@ -43,6 +43,10 @@ test("a socket that is doubted is left, unless something has just come on it", (
   live.doubt(Date.now() + 1000);
   assert.equal(is(), "open");
   live.doubt(Date.now() + 6000);
+  live.trust();
+  live.doubt(Date.now() + 6000);
+  assert.equal(is(), "open", "once is chance");
+  live.doubt(Date.now() + 6000);
   assert.equal(is(), "lost");
   assert.equal(socket.readyState, 2);
   live.now();

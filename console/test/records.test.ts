@@ -24,15 +24,17 @@ test("open alerts come first, and stay while the service lists them", () => {
   assert.deepEqual(sorted([closed("new", 9000), alert("old", 0), closed("older", 1000), alert("now", 0, { since: at(5000) })]).map((a) => a.alert), ["now", "old", "new", "older"]);
   const many = Array.from({ length: MOST_ALERTS + 50 }, (_, i) => closed(`c${i}`, 60_000 + i));
   assert.ok(merge(new Map([["old", alert("old", 0)]]), many).has("old"), "what is open is not cut for what is past");
-  const check = (known: ReturnType<typeof alert>[], before: ReturnType<typeof alert>[], open: ReturnType<typeof alert>[], expected: string[]) => {
+  const check = (known: ReturnType<typeof alert>[], before: ReturnType<typeof alert>[], open: ReturnType<typeof alert>[], expected: string[], told = before.map((a) => a.alert)) => {
     const map = (list: typeof known) => new Map(list.map((a) => [a.alert, a]));
-    assert.deepEqual([...listed(map(known), map(before), open, []).keys()].sort(), expected);
+    assert.deepEqual([...listed(map(known), { known: map(before), told: new Set(told) }, open, []).keys()].sort(), expected);
   };
   const [a, b, c] = [alert("a", 0), alert("b", 0), closed("c", 0)];
   check([a, b, c], [a, b, c], [a], ["a", "c"]);
   // One that opened while we asked.
   check([a, b], [a], [a], ["a", "b"]);
   check([a, alert("b", 1)], [a, b], [a], ["a", "b"]);
+  // One that came live, and that the service has not listed yet.
+  check([a, b], [a, b], [a], ["a", "b"], ["a"]);
 });
 
 test("alerts are bounded, in order, and call while nobody knows", () => {

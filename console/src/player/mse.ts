@@ -25,6 +25,8 @@ const MOST_BEHIND = 2.2;
 const MOST_TRIES = 4;
 /** Its clock comes every second: a connection that is silent for so long is dead. */
 const MOST_SILENT_MS = 8000;
+/** Nobody has looked for so long: the page stood still itself. */
+const LONG_TICK_MS = 3000;
 
 export class Mse implements Player {
   readonly kind = "mse";
@@ -47,6 +49,7 @@ export class Mse implements Player {
   private closed = false;
   /** When something came last on this connection, or it was begun. */
   private heardAt = 0;
+  private tickedAt = 0;
   /** What the browser could not play: a broken piece is no reason for another way, many are. */
   private readonly broken = new TooOften(3, 60_000);
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -95,13 +98,13 @@ export class Mse implements Player {
     if (this.closed) return;
     this.leave();
     this.resting = false;
-    this.heardAt = Date.now();
+    this.heardAt = performance.now();
     const socket = new WebSocket(socketAddress(streamPath(this.name, `/live.mp4?sound=${this.isHeard ? "on" : "off"}`)));
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     socket.onmessage = (event) => {
       if (this.socket !== socket) return;
-      this.heardAt = Date.now();
+      this.heardAt = performance.now();
       if (typeof event.data === "string") this.text(JSON.parse(event.data) as Init | Clock | End);
       else this.fragment(event.data as ArrayBuffer);
     };
@@ -196,7 +199,11 @@ export class Mse implements Player {
   private tick(): void {
     const { video } = this.stage;
     if (video.error) return this.fail(video.error.message || `error ${video.error.code}`);
-    if (this.socket && Date.now() - this.heardAt > MOST_SILENT_MS) return this.again("nothing comes on the connection to the picture");
+    const now = performance.now();
+    // Asleep, frozen or busy: what came meanwhile is still to be read.
+    if (now - this.tickedAt > LONG_TICK_MS) this.heardAt = Math.max(this.heardAt, now - MOST_SILENT_MS + LONG_TICK_MS);
+    this.tickedAt = now;
+    if (this.socket && now - this.heardAt > MOST_SILENT_MS) return this.again("nothing comes on the connection to the picture");
     if (this.resting && !video.paused) this.connect();
     const ranges = this.ranges();
     if (ranges.length === 0) return;

@@ -1,16 +1,18 @@
 // Where the picture itself cannot be played: the newest analysed picture, twice a second, drawn on a canvas.
-import { ask, POLL_PATIENCE_MS, Refused, streamPath, words } from "../api.ts";
+import { ask, Refused, streamPath, words } from "../api.ts";
 import type { Moment, Player, Report, Stage } from "./player.ts";
 
 const EVERY_MS = 500;
 const AFTER_TROUBLE_MS = 3000;
+/** On a slow link a picture takes long, and comes. */
+const PATIENCE_MS = 30_000;
 
 export interface Still { image: ImageBitmap; session: string; ptsMs: number; capturedAt: number | null; etag: string | null }
 
 /** The newest picture; null where it is still the one of `etag`. */
 export async function still(name: string, etag: string | null, signal?: AbortSignal): Promise<Still | null> {
   const headers: Record<string, string> = etag ? { "If-None-Match": etag } : {};
-  return ask(streamPath(name, "/preview.jpg"), { headers, cache: "no-store", withinMs: POLL_PATIENCE_MS, signal: signal ?? null }, async (response) => {
+  return ask(streamPath(name, "/preview.jpg"), { headers, cache: "no-store", withinMs: PATIENCE_MS, signal: signal ?? null }, async (response) => {
     if (response.status === 304) return null;
     const image = await createImageBitmap(await response.blob());
     const captured = Date.parse(response.headers.get("eyewitness-captured-at") ?? "");

@@ -4,6 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { isOpen, life, merge } from "../alerts.ts";
 import { alertPath, get, raw, send, words } from "../api.ts";
+import { goOn } from "../focus.ts";
 import { href } from "../route.ts";
 import { alerts, loadAlerts, loadSilences, now, operator } from "../state.ts";
 import { ago, clock, span } from "../time.ts";
@@ -103,7 +104,7 @@ function Acts({ alert, onDone }: { alert: Alert; onDone: () => Promise<void> }) 
       toast(done);
       await Promise.all([loadSilences(), loadAlerts(), onDone()]);
       // The form has gone with what was done.
-      title.current?.focus();
+      goOn(title.current);
     } catch (error) {
       toast(words(error), "bad");
     }

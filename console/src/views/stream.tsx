@@ -5,7 +5,7 @@ import { isOpen, sorted } from "../alerts.ts";
 import { get, send, streamPath, words } from "../api.ts";
 import { href } from "../route.ts";
 import type { Kind, Point } from "../rules.ts";
-import { alerts, attachable, hub, loadStreams, now, operator, streams, visible } from "../state.ts";
+import { alerts, attachable, hub, live, loadStreams, now, operator, streams, visible } from "../state.ts";
 import { look } from "../theme.ts";
 import { ago, span } from "../time.ts";
 import type { Caption, RuleView, Stream } from "../types.ts";
@@ -37,11 +37,12 @@ export function StreamView({ name }: { name: string }) {
     }
   };
   useEffect(() => void loadRules(), [name]);
+  const isLive = live.connection.value.is === "open";
   useEffect(() => {
-    if (!visible.value) return;
-    // What was said before somebody looked, or while the page was not seen.
+    if (!visible.value || !isLive) return;
+    // What was said before somebody looked, while the page was not seen, or while nothing came.
     get<{ records: Caption[] }>(streamPath(name, "/captions?recent=200")).then((answer) => answer.records.forEach((record) => hub.take(record)), () => {});
-  }, [name, visible.value]);
+  }, [name, visible.value, isLive]);
   if (streams.value === null) return <p class="boot">Loading…</p>;
   if (!stream) return <div class="empty"><h1>No such stream</h1><p>There is no stream <code>{name}</code> (any more). <a href="#/">To the wall</a></p></div>;
   const begin = (what: Kind) => {

@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import { useSignal } from "@preact/signals";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { get, query, Refused, words } from "../api.ts";
+import { goOn } from "../focus.ts";
 import { href } from "../route.ts";
 import { streams } from "../state.ts";
 import { clock, position } from "../time.ts";
@@ -34,7 +35,7 @@ export function Transcripts({ filter }: { filter: Record<string, string> }) {
       found.value = more ? [...(found.value ?? []), ...answer.transcripts].slice(-2000) : answer.transcripts;
       after.value = answer.after;
       // The button goes with the last of them: the first new one has the focus, as far as it is kept.
-      if (more) setTimeout(() => list.current?.children[list.current.children.length - answer.transcripts.length]?.querySelector("button")?.focus());
+      if (more) setTimeout(() => goOn(list.current?.children[list.current.children.length - answer.transcripts.length]?.querySelector("button")));
       trouble.value = null;
     } catch (error) {
       if (signal.aborted) return;

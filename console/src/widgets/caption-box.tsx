@@ -45,14 +45,16 @@ export function CaptionBox({ stream }: { stream: Stream }) {
         <h2 id="captions-title">Live captions</h2>
         <Choices />
       </div>
-      <div class={`log ${contrast}`} ref={log} onScroll={scrolled} tabIndex={0} role="group" aria-label="What was said" style={{ fontSize: `${Math.max(1, size * 0.75)}rem` }}>
-        {lines.length === 0 && <p class="note-line">{listens ? "Nothing has been said since this page was opened." : "Nobody listens to this stream. Set `transcribe` in its profile to have captions."}</p>}
-        {lines.map((line) => line.kind === "note"
-          ? <p class="note-line" key={line.key}>[{line.text}]</p>
-          : <p key={line.key}><time class="at">{clock(line.at)}</time> <span data-line>{line.text.replaceAll("\n", " ")}</span></p>)}
+      <div class="words">
+        <div class={`log ${contrast}`} ref={log} onScroll={scrolled} tabIndex={0} role="group" aria-label="What was said" style={{ fontSize: `${Math.max(1, size * 0.75)}rem` }}>
+          {lines.length === 0 && <p class="note-line">{listens ? "Nothing has been said since this page was opened." : "Nobody listens to this stream. Set `transcribe` in its profile to have captions."}</p>}
+          {lines.map((line) => line.kind === "note"
+            ? <p class="note-line" key={line.key}>[{line.text}]</p>
+            : <p key={line.key}><time class="at">{clock(line.at)}</time> <span data-line>{line.text.replaceAll("\n", " ")}</span></p>)}
+        </div>
+        {!following.value && <button class="link to-now" onClick={() => { following.value = true; log.current?.scrollTo({ top: log.current.scrollHeight }); }}>To the newest words ↓</button>}
+        {place === "below" && listens && <Now name={stream.name} />}
       </div>
-      {!following.value && <button class="link to-now" onClick={() => { following.value = true; log.current?.scrollTo({ top: log.current.scrollHeight }); }}>To the newest words ↓</button>}
-      {place === "below" && listens && <Now name={stream.name} />}
       <Spoken name={stream.name} />
     </section>
   );
