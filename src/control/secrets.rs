@@ -240,15 +240,20 @@ pub fn check_name(name: &str) -> Result<(), String> {
 /// behind that link holds if the link is still the same afterwards.
 fn read_mounted(folder: &Path) -> Result<Credentials, String> {
     let link = folder.join("..data");
-    let target = || fs::canonicalize(&link).or_else(|_| fs::canonicalize(folder)).unwrap_or_else(|_| folder.to_owned());
-    let mut data = target();
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    // A link that leads nowhere is just being exchanged.
+    let target = || fs::canonicalize(if is_there(&link) { &link } else { folder }).ok();
     for _ in 0..TRIES {
-        let outcome = read_pair(&data);
-        let now = target();
-        if now == data {
-            return outcome;
+        match target() {
+            Some(data) => {
+                let outcome = read_pair(&data);
+                if target().is_some_and(|now| now == data) {
+                    return outcome;
+                }
+            }
+            None if !is_there(folder) => return read_pair(folder),
+            None => {}
         }
-        data = now;
     }
     Err(format!("{} is exchanged all the time", folder.display()))
 }

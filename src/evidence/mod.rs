@@ -28,7 +28,7 @@ use base::{
     media::Frame,
     queue::{self, Sender, WhenFull},
     shutdown::Shutdown,
-    time::{Clock, Timestamp},
+    time::{Clock, Pts, Timestamp},
 };
 use inference::rules::Carried;
 use parking_lot::Mutex;
@@ -214,7 +214,8 @@ impl EvidenceStore {
             if let Some(media) = inner.media.as_ref().filter(|_| alert.evidence.clip.is_some()) {
                 let config = &inner.shared.config;
                 let from = worker::beginning(alert.since.pts, event.pts, config.pre_roll(), config.max_clip());
-                tap = Some(media.tap(&event.stream.name, &event.session, from));
+                let span = from..Pts::from_nanos(u64::MAX);
+                tap = Some(media.tap(&event.stream.name, &event.session, span, usize::MAX));
             }
         }
         queue.send(Taken { event: Arc::clone(event), still, tap });

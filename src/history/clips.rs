@@ -1,12 +1,12 @@
 //! Clips: the picture and sound of each stretch of speech, so that who finds its words sees and hears the moment.
 //!
 //! One MP4 a final transcript, made of the segments that players get ([`HlsStore`]) without encoding, in the folder `clips`
-//! beside the history's file. One queue (`clips`, 256, the oldest dropped) and one thread, `clips`. Must never hold up the
+//! beside the history's file. One queue (`clips`, 64, the oldest dropped) and one thread, `clips`. Must never hold up the
 //! pipeline, nor the history: what cannot be made or written is counted and told, and the words are found all the same.
 
+mod kept;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt as _,
@@ -16,7 +16,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use base::{
@@ -27,8 +27,8 @@ use base::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinks::history::Doubt;
 
+use self::kept::{Clip, Kept, name_of};
 use super::Ended;
 use crate::{
     evidence::is_id,
@@ -45,7 +45,7 @@ const AFTER: Duration = Duration::from_secs(2);
 /// Of a longer one the beginning is kept.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Transcripts that the thread may be behind.
-const QUEUE: usize = 256;
+const QUEUE: usize = 64;
 /// Clips that wait for their last segment at the same time; further ones are not made.
 const MOST_AT_ONCE: usize = 64;
 /// Most bytes of one clip: they are in memory while it waits.
@@ -60,10 +60,6 @@ const SEGMENT_COMES_WITHIN: Duration = Duration::from_secs(30);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// What is in hand at the end gets so long.
 const GRACE: Duration = Duration::from_secs(3);
-/// Between a file's id and where it begins; no id has it.
-const AT: char = '@';
-const SUFFIX: &str = ".mp4";
-
 /// The clips of what was said.
 pub(super) struct Clips {
     shared: Arc<Shared>,
@@ -85,24 +81,7 @@ struct Shared {
     n_cut: AtomicU64,
     n_removed: AtomicU64,
     is_troubled: AtomicBool,
-}
-
-/// What lies in the folder.
-#[derive(Default)]
-struct Kept {
-    by_id: BTreeMap<String, Clip>,
-    /// By when they were written: milliseconds since 1970, id.
-    by_age: BTreeSet<(i64, String)>,
-    n_bytes: u64,
-    doubt: Doubt,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Clip {
-    /// Stream time of its first picture.
-    from_ms: u64,
-    n_bytes: u64,
-    written_ms: i64,
+    is_closing: AtomicBool,
 }
 
 /// A clip that is to be made.
@@ -126,7 +105,7 @@ struct Gathering {
 }
 
 impl Clips {
-    /// Reads what is kept in the history's folder, and starts the thread `clips`.
+    /// Reads what is kept in the history's folder, which is there and ours alone, and starts the thread `clips`.
     ///
     /// # Errors
     /// When the folder cannot be made or read, or no thread be started.
@@ -138,7 +117,10 @@ impl Clips {
     ) -> io::Result<Self> {
         let dir = history.join(FOLDER);
         // For the service's own user alone, as the history is.
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let kept = Mutex::new(Kept::scan(&dir)?);
         let shared = Arc::new(Shared {
             dir,
@@ -150,6 +132,7 @@ impl Clips {
             n_cut: AtomicU64::new(0),
             n_removed: AtomicU64::new(0),
             is_troubled: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
         });
         let (sender, receiver) = queue::queue("clips", QUEUE, WhenFull::DropOldest);
         let (done, probe) = (Shutdown::default(), Arc::new(receiver.probe()));
@@ -169,7 +152,9 @@ impl Clips {
         }
         let Some(queue) = self.queue.lock().clone() else { return };
         let from = Pts::from_nanos(heard.start.nanos().saturating_sub(nanos(BEFORE)));
-        if let Ok(tap) = self.media.tap(&event.stream.name, &event.session, from) {
+        // Nothing is held that no clip has room for.
+        let until = Pts::from_nanos(heard.end.nanos().saturating_add(nanos(AFTER)));
+        if let Ok(tap) = self.media.tap(&event.stream.name, &event.session, from..until, MOST_BYTES) {
             queue.send(Wanted { id: event.id.clone(), start: heard.start, end: heard.end, tap });
         }
     }
@@ -186,6 +171,7 @@ impl Clips {
 
     /// What is in hand is finished, for a while.
     pub(super) fn close(&self) {
+        self.shared.is_closing.store(true, Relaxed);
         self.queue.lock().take();
         let Some(thread) = self.thread.lock().take() else { return };
         if !self.done.wait_timeout(2 * GRACE) {
@@ -235,11 +221,19 @@ impl Worker {
     /// Works until every sender is gone, and then for a while at what is in hand.
     fn run(mut self, items: &Receiver<Wanted>) {
         let (clock, mut sweep_at) = (Arc::clone(&self.shared.clock), Duration::ZERO);
+        let mut until = None;
         loop {
             match items.recv_timeout(LOOK_EVERY) {
                 Received::Item(wanted) => self.begin(wanted),
                 Received::TimedOut => {}
                 Received::Closed => break,
+            }
+            if self.shared.is_closing.load(Relaxed) {
+                let until = *until.get_or_insert_with(|| clock.monotonic() + GRACE);
+                if clock.monotonic() >= until {
+                    self.shared.n_failed.fetch_add(items.read().n_items as u64, Relaxed);
+                    break;
+                }
             }
             self.step(clock.monotonic());
             if clock.monotonic() >= sweep_at {
@@ -247,11 +241,12 @@ impl Worker {
                 self.shared.sweep();
             }
         }
-        let until = clock.monotonic() + GRACE;
+        let until = until.unwrap_or_else(|| clock.monotonic() + GRACE);
         absorb(&mut self.gatherings, MOST_BYTES_AT_ONCE);
         for gathering in self.gatherings.drain(..) {
-            if clock.monotonic() < until {
-                self.shared.make(gathering);
+            match clock.monotonic() < until {
+                true => self.shared.make(gathering),
+                false => self.shared.failed(&gathering.wanted.id, "the service stops"),
             }
         }
     }
@@ -387,10 +382,16 @@ impl Shared {
     /// Takes away what is too old, and what there is no room for: the oldest first.
     fn sweep(&self) {
         let now = (self.clock.wall().as_millisecond(), self.clock.monotonic());
-        let gone = self.kept.lock().superfluous(now, self.keep, self.max_bytes);
-        for (id, clip) in gone {
+        let mut gone = self.kept.lock().superfluous(now, self.keep, self.max_bytes).into_iter();
+        while let Some((id, clip)) = gone.next() {
             if self.take_away(&id, clip) {
                 self.n_removed.fetch_add(1, Relaxed);
+                continue;
+            }
+            // The others will fail as well, until somebody has looked; they are still there.
+            let mut kept = self.kept.lock();
+            for (id, clip) in std::iter::once((id, clip)).chain(gone.by_ref()) {
+                kept.add(id, clip);
             }
         }
     }
@@ -405,84 +406,6 @@ impl Shared {
             _ => true,
         }
     }
-}
-
-impl Kept {
-    /// What earlier processes have left; takes away what they have not finished.
-    fn scan(dir: &Path) -> io::Result<Self> {
-        let mut kept = Self::default();
-        for entry in fs::read_dir(dir)? {
-            let Ok(entry) = entry else { continue };
-            let name = entry.file_name();
-            let Some((id, rest)) = name.to_str().and_then(|name| name.split_once(AT)).filter(|(id, _)| is_id(id))
-            else {
-                continue;
-            };
-            if rest.contains(".mp4.part") {
-                let _ = fs::remove_file(entry.path());
-            } else if let Some(from_ms) = rest.strip_suffix(SUFFIX).and_then(|from_ms| from_ms.parse().ok())
-                && let Ok(file) = entry.metadata()
-                && file.is_file()
-            {
-                let written =
-                    file.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-                let written_ms = i64::try_from(written.as_millis()).unwrap_or(i64::MAX);
-                let clip = Clip { from_ms, n_bytes: file.len(), written_ms };
-                // Of two the newer is kept, as where a process came to its end between writing it and taking the older away.
-                let is_older = kept.by_id.get(id).is_some_and(|other| other.written_ms > written_ms);
-                let other = if is_older { Some(clip) } else { kept.add(id.to_owned(), clip) };
-                if let Some(Clip { from_ms, .. }) = other {
-                    let _ = fs::remove_file(dir.join(name_of(id, from_ms)));
-                }
-            }
-        }
-        Ok(kept)
-    }
-
-    /// Gives the clip in whose place it comes.
-    fn add(&mut self, id: String, clip: Clip) -> Option<Clip> {
-        let before = self.remove(&id);
-        self.by_age.insert((clip.written_ms, id.clone()));
-        self.n_bytes += clip.n_bytes;
-        self.by_id.insert(id, clip);
-        before
-    }
-
-    fn remove(&mut self, id: &str) -> Option<Clip> {
-        let clip = self.by_id.remove(id)?;
-        self.by_age.remove(&(clip.written_ms, id.to_owned()));
-        self.n_bytes -= clip.n_bytes;
-        Some(clip)
-    }
-
-    /// Lets go of what is older than `keep`, unless the clock may be wrong, and of the oldest until the rest has room.
-    fn superfluous(
-        &mut self,
-        (now_ms, monotonic): (i64, Duration),
-        keep: Duration,
-        max_bytes: u64,
-    ) -> Vec<(String, Clip)> {
-        let Self { by_age, doubt, .. } = self;
-        let newest_until = |until: i64| {
-            let found = by_age.range(..(until.saturating_add(1), String::new())).next_back();
-            Ok::<_, Infallible>(found.map(|(written_ms, _)| *written_ms))
-        };
-        let oldest = by_age.first().map(|(written_ms, _)| *written_ms);
-        let Ok(may_go) = doubt.lets_go((now_ms, monotonic), keep, oldest, newest_until);
-        let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-        let since_ms = if may_go { now_ms.saturating_sub(keep_ms) } else { i64::MIN };
-        let mut gone = Vec::new();
-        while let Some((written_ms, id)) = self.by_age.first().cloned()
-            && (written_ms < since_ms || self.n_bytes > max_bytes)
-        {
-            gone.extend(self.remove(&id).map(|clip| (id, clip)));
-        }
-        gone
-    }
-}
-
-fn name_of(id: &str, from_ms: u64) -> String {
-    format!("{id}{AT}{from_ms}{SUFFIX}")
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -56,7 +56,7 @@ impl MetricsSource for History {
                 n.load(Relaxed) as f64,
             );
         }
-        if let Some(clips) = &self.0.clips {
+        if let Some(clips) = self.0.clips.get() {
             clips.scrape(out);
         }
     }

@@ -18,7 +18,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
     thread::JoinHandle,
@@ -71,7 +71,9 @@ struct Inner {
     /// A reader has found this file to be damaged: the number of [`Standing::Kept`].
     damaged: AtomicU64,
     counts: Counts,
-    clips: Option<Clips>,
+    media: Option<Arc<HlsStore>>,
+    /// Once the folder is ours.
+    clips: OnceLock<Clips>,
 }
 
 /// Whether anything is kept now.
@@ -100,14 +102,6 @@ impl History {
     /// Opens what is kept. Where that cannot be done, it says so, goes on without, and tries again now and then. `media` are
     /// the segments that clips are made of; without them there are none.
     pub fn open(config: HistoryConfig, media: Option<Arc<HlsStore>>, clock: &Arc<dyn Clock>) -> Self {
-        let limits = (config.limits().keep, config.clips_bytes);
-        let clips = media.filter(|_| config.clips_bytes > 0).and_then(|media| {
-            let opened = Clips::open(&config.dir, limits, media, Arc::clone(clock));
-            let dir = config.dir.display();
-            let told =
-                |e: &io::Error| tracing::error!("no clips are kept of what is said: the folder clips in {dir}: {e}");
-            opened.inspect_err(told).ok()
-        });
         let history = Self(Arc::new(Inner {
             config,
             clock: Arc::clone(clock),
@@ -119,9 +113,11 @@ impl History {
             standing: Mutex::new(Standing::Off("the history is being opened".into())),
             damaged: AtomicU64::new(0),
             counts: Counts::default(),
-            clips,
+            media,
+            clips: OnceLock::new(),
         }));
-        *history.0.store.lock() = history.0.open(1);
+        let store = history.0.open(1);
+        *history.0.store.lock() = store;
         history
     }
 
@@ -171,7 +167,7 @@ impl History {
             }
             Body::Transcript(heard) if !heard.is_final => {}
             Body::Transcript(heard) => {
-                if let Some(clips) = &self.0.clips {
+                if let Some(clips) = self.0.clips.get() {
                     clips.take(event, heard);
                 }
                 self.send(Item::Event(Arc::clone(event)));
@@ -188,12 +184,12 @@ impl History {
 
     /// Stream time at which the clip of a transcript begins, in milliseconds; none where there is no clip (yet).
     pub fn clip_begins(&self, id: &str) -> Option<u64> {
-        self.0.clips.as_ref()?.begin_of(id)
+        self.0.clips.get()?.begin_of(id)
     }
 
     /// Where the clip (MP4) of a transcript lies.
     pub fn clip(&self, id: &str) -> Option<PathBuf> {
-        self.0.clips.as_ref()?.file_of(id)
+        self.0.clips.get()?.file_of(id)
     }
 
     fn send(&self, item: Item) {
@@ -206,7 +202,7 @@ impl History {
     /// What is in hand is written. Nothing is taken any more, by no clone.
     pub fn close(&self) {
         self.0.queue.lock().take();
-        if let Some(clips) = &self.0.clips {
+        if let Some(clips) = self.0.clips.get() {
             clips.close();
         }
         let Some(thread) = self.0.thread.lock().take() else { return };

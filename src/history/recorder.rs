@@ -10,7 +10,7 @@ use std::{
 use base::queue::{Received, Receiver};
 use sinks::history::{HistoryError, Opened, Row, Store};
 
-use super::{Inner, Item, Standing};
+use super::{Inner, Item, Standing, clips::Clips};
 use crate::http::HouseView;
 
 /// Between two transactions.
@@ -255,6 +255,7 @@ impl Inner {
                 self.counts.note(&store);
                 self.counts.is_troubled.store(false, Relaxed);
                 *self.standing.lock() = Standing::Kept { file };
+                self.open_clips();
                 Some(store)
             }
             Err(error) => {
@@ -263,6 +264,20 @@ impl Inner {
                 *self.standing.lock() = Standing::Off(format!("nothing is kept in the history: {error}"));
                 None
             }
+        }
+    }
+
+    /// Beside the file, whose folder is ours now.
+    fn open_clips(&self) {
+        let Some(media) = self.media.as_ref().filter(|_| self.config.clips_bytes > 0 && self.clips.get().is_none())
+        else {
+            return;
+        };
+        let (dir, limits) = (&self.config.dir, (self.config.limits().keep, self.config.clips_bytes));
+        match Clips::open(dir, limits, Arc::clone(media), Arc::clone(&self.clock)) {
+            // Nobody else has set it: who opens the file does it alone.
+            Ok(clips) => drop(self.clips.set(clips)),
+            Err(e) => tracing::error!("no clips are kept of what is said: the folder clips in {}: {e}", dir.display()),
         }
     }
 }

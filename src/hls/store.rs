@@ -1,7 +1,7 @@
 //! All streams' windows behind one lock, and what the house tells them. Called on ingest's, the captioner's and the HTTP
 //! service's threads; nothing waits in here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use base::{
     event::{Body, Event, StreamState},
@@ -125,18 +125,25 @@ impl HlsStore {
         }
     }
 
-    /// The segments of `session` that end after `from`: those still kept, whether or not a playlist shows them, and all that
-    /// come. Holds at most [`HlsConfig::stream_bytes`] that are not yet taken.
+    /// The segments of `session` that end after the beginning of `span` and begin before its end: those still kept, whether or not
+    /// a playlist shows them, and all that come. Holds at most `most_bytes` that are not yet taken, and never more than
+    /// [`HlsConfig::stream_bytes`].
     ///
     /// # Errors
     /// When the stream is not attached, or can have no segments.
-    pub fn tap(&self, stream: &StreamName, session: &SessionId, from: Pts) -> Result<Tap, NoTap> {
+    pub fn tap(
+        &self,
+        stream: &StreamName,
+        session: &SessionId,
+        span: Range<Pts>,
+        most_bytes: usize,
+    ) -> Result<Tap, NoTap> {
         let mut streams = self.streams.lock();
         let window = streams.get_mut(stream.as_str()).ok_or_else(|| NoTap("the stream is not attached".into()))?;
         if let Some(cause) = &window.unfit {
             return Err(NoTap(cause.clone()));
         }
-        Ok(window.tap(session, from, &self.config))
+        Ok(window.tap(session, span, most_bytes.min(self.config.stream_bytes)))
     }
 
     /// What a stream takes; none of one that is not attached.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{Arc, Weak},
 };
 
@@ -20,7 +21,7 @@ pub struct Tap(Arc<Shared>);
 /// Why no more segments come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TapEnd {
-    /// The session is over, or the stream was detached.
+    /// The session is over, or the stream was detached; or what was asked for is there.
     Over,
     /// They were not taken soon enough, and there was no room for more.
     TooSlow,
@@ -33,7 +34,7 @@ pub struct NoTap(pub String);
 
 struct Shared {
     session: SessionId,
-    from: Pts,
+    span: Range<Pts>,
     most_bytes: usize,
     state: Mutex<State>,
 }
@@ -59,9 +60,9 @@ impl Tap {
 pub(super) struct Taps(Vec<Weak<Shared>>);
 
 impl Taps {
-    /// One more, for segments of `session` that end after `from`.
-    pub(super) fn open(&mut self, session: SessionId, from: Pts, most_bytes: usize) -> Tap {
-        let shared = Arc::new(Shared { session, from, most_bytes, state: Mutex::default() });
+    /// One more, for segments of `session` within `span`.
+    pub(super) fn open(&mut self, session: SessionId, span: Range<Pts>, most_bytes: usize) -> Tap {
+        let shared = Arc::new(Shared { session, span, most_bytes, state: Mutex::default() });
         self.0.retain(|tap| tap.strong_count() > 0);
         self.0.push(Arc::downgrade(&shared));
         Tap(shared)
@@ -104,8 +105,12 @@ impl Shared {
             }
             return !is_over;
         }
-        if end_of(segment) <= self.from {
+        if end_of(segment) <= self.span.start {
             return true;
+        }
+        if segment.start >= self.span.end {
+            self.end(TapEnd::Over);
+            return false;
         }
         let mut state = self.state.lock();
         if state.n_bytes + segment.bytes.len() > self.most_bytes && !state.segments.is_empty() {
@@ -135,6 +140,13 @@ mod tests {
         *,
     };
 
+    const MOST: usize = usize::MAX;
+
+    /// From then on.
+    fn from(ms: u64) -> Range<Pts> {
+        Pts::from_millis(ms)..Pts::from_nanos(u64::MAX)
+    }
+
     fn numbers(tap: &Tap) -> (Vec<u64>, Option<TapEnd>) {
         let (segments, end) = tap.take();
         (segments.iter().map(|s| s.number).collect(), end)
@@ -153,7 +165,7 @@ mod tests {
         (0..4).for_each(|n| store.segment(&cam, segment("a", n)));
         let a = segment("a", 0).session;
         // Segments of two seconds; also those that still wait for their captions.
-        let tap = store.tap(&cam, &a, Pts::from_millis(4500)).expect("tap");
+        let tap = store.tap(&cam, &a, from(4500), MOST).expect("tap");
         assert_eq!(numbers(&tap), (vec![2, 3], None));
         store.segment(&cam, segment("a", 4));
         assert_eq!(numbers(&tap), (vec![4], None));
@@ -161,24 +173,29 @@ mod tests {
         store.segment(&cam, segment("b", 0));
         store.segment(&cam, segment("b", 1));
         assert_eq!(numbers(&tap), (vec![5], Some(TapEnd::Over)));
+        // As far as it was asked for, and no more than was asked for.
+        let tap = store.tap(&cam, &a, Pts::from_millis(4500)..Pts::from_millis(8000), MOST).expect("tap");
+        assert_eq!(numbers(&tap), (vec![2, 3], Some(TapEnd::Over)));
+        let tap = store.tap(&cam, &a, from(4500), 2000).expect("tap");
+        assert_eq!(numbers(&tap), (vec![2, 3], Some(TapEnd::TooSlow)));
         // Of a session that has not begun yet.
-        let tap = store.tap(&cam, &segment("c", 0).session, Pts::ZERO).expect("tap");
+        let tap = store.tap(&cam, &segment("c", 0).session, from(0), MOST).expect("tap");
         store.segment(&cam, segment("b", 2));
         assert_eq!(numbers(&tap), (vec![], None));
         store.segment(&cam, segment("c", 0));
         store.detach(&cam);
         assert_eq!(numbers(&tap), (vec![0], Some(TapEnd::Over)));
-        assert!(store.tap(&cam, &a, Pts::ZERO).is_err_and(|e| e.0.contains("not attached")));
+        assert!(store.tap(&cam, &a, from(0), MOST).is_err_and(|e| e.0.contains("not attached")));
     }
 
     #[test]
     fn room_is_bounded_and_the_end_is_told() {
         let (store, cam) = store();
         let a = segment("a", 0).session;
-        let tap = store.tap(&cam, &a, Pts::ZERO).expect("tap");
+        let tap = store.tap(&cam, &a, from(0), MOST).expect("tap");
         (0..50).for_each(|n| store.segment(&cam, segment("a", n)));
         assert_eq!(numbers(&tap), ((0..10).collect(), Some(TapEnd::TooSlow)));
-        let tap = store.tap(&cam, &a, Pts::from_millis(98_500)).expect("tap");
+        let tap = store.tap(&cam, &a, from(98_500), MOST).expect("tap");
         let info = Arc::new(StreamInfo { name: cam.clone(), tags: Default::default(), epoch: None });
         let status = |state, source| {
             let body = Body::Status(Status { state, detail: None, source });
@@ -190,6 +207,6 @@ mod tests {
         assert_eq!(numbers(&tap), (vec![], Some(TapEnd::Over)));
         let video = MediaDescription { codec: "h265".into(), size: None };
         status(StreamState::Playing, Some(SourceDescription { video: Some(video), audio: None }));
-        assert!(store.tap(&cam, &a, Pts::ZERO).is_err_and(|e| e.0.contains("h265")));
+        assert!(store.tap(&cam, &a, from(0), MOST).is_err_and(|e| e.0.contains("h265")));
     }
 }

@@ -1,7 +1,7 @@
 //! One stream's segments in memory: those a playlist shows, those kept for slow players, and those that still wait for
 //! their captions. Pure bookkeeping under the store's lock.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use base::{
     media::{MediaSegment, SessionId},
@@ -101,8 +101,8 @@ impl Window {
     }
 
     /// From now on, and what is still there of it.
-    pub(super) fn tap(&mut self, session: &SessionId, from: Pts, config: &HlsConfig) -> Tap {
-        let tap = self.taps.open(session.clone(), from, config.stream_bytes);
+    pub(super) fn tap(&mut self, session: &SessionId, span: Range<Pts>, most_bytes: usize) -> Tap {
+        let tap = self.taps.open(session.clone(), span, most_bytes);
         tap.fill(self.entries.iter().map(|entry| &entry.segment));
         tap
     }

@@ -157,7 +157,7 @@ where
         }
         loop {
             let step = tail.step().await;
-            let ended = matches!(step, Step::End(_));
+            let ended = matches!(step, Step::End(_) | Step::Over(_));
             let text = write(step);
             if !text.is_empty() || ended {
                 return Some((Ok(text), (tail, write, None, ended)));
@@ -177,6 +177,7 @@ fn events(tail: Tail) -> Response {
         Step::Lost(json) => format!("event: lost\ndata: {json}\n\n"),
         Step::Idle => ": alive\n\n".into(),
         Step::End(why) => format!(": end, {why}\n\n"),
+        Step::Over(over) => format!(": end, {}\n\n", over.why()),
     })
 }
 
@@ -188,6 +189,7 @@ fn cues(tail: Tail) -> Response {
         Step::Lost(_) => vtt::note("captions are missing here"),
         Step::Idle => vtt::note("alive"),
         Step::End(why) => vtt::note(&format!("end, {why}")),
+        Step::Over(over) => vtt::note(&format!("end, {}", over.why())),
     })
 }
 

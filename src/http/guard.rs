@@ -226,6 +226,10 @@ impl Guard {
         let who = self.by_token(token, pass.address)?;
         let opened = self.sessions.open(&who.user, who.role, &*self.clock);
         let (id, session) = opened.ok_or_else(|| Refusal::busy("this machine gives no random numbers now"))?;
+        // Its cookie is overwritten: nobody could end it any more.
+        if let Some(before) = sessions::presented(headers) {
+            self.sessions.end(before);
+        }
         let cookie = sessions::cookie(Some(&id), self.is_https || came_by_https(headers));
         Ok(Login { who: Who { by: By::Session(session.expires_at), ..who }, cookie })
     }

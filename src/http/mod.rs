@@ -119,6 +119,8 @@ struct Service {
     openapi: String,
     guard: Guard,
     clients: Arc<Semaphore>,
+    /// Requests that may change something and are not answered yet.
+    changes: Arc<Semaphore>,
     max_clients: usize,
     keep_alive: Duration,
     stopping: watch::Receiver<bool>,

@@ -1,6 +1,9 @@
 //! What happens to every request before and after its route, and which function answers which row of the table.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use axum::{
     RequestExt as _, Router,
@@ -121,10 +124,16 @@ fn allowed(service: &Service, path: &str) -> String {
 /// What every request passes. What may change something goes on to its end and into the audit also when its client hangs up.
 async fn front(State(service): State<Shared>, request: Request, next: Next) -> Response {
     let is_safe = request.method().is_safe();
-    let answer = answered(service, request, next);
     if is_safe {
-        return answer.await;
+        return answered(service, request, next).await;
     }
+    // The service waits for it when it stops. Never closed, so that an error cannot come.
+    let begun = Arc::clone(&service.changes).acquire_owned().await;
+    let answer = async move {
+        let answer = answered(service, request, next).await;
+        drop(begun);
+        answer
+    };
     let broken =
         |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request broke down; this is a bug").into_response();
     tokio::spawn(answer).await.unwrap_or_else(broken)

@@ -53,7 +53,7 @@ pub struct HttpServer {
     runtime: Runtime,
     stop: watch::Sender<bool>,
     /// Everything that has to end: connections, and readers that outlive theirs (WebSockets).
-    pending: [(Arc<Semaphore>, u32); 2],
+    pending: [(Arc<Semaphore>, u32); 3],
 }
 
 /// Checks the configuration, listens and serves.
@@ -87,6 +87,7 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
     let n_connections = n_clients + SPARE_CONNECTIONS;
     let clients = Arc::new(Semaphore::new(n_clients));
     let connections = Arc::new(Semaphore::new(n_connections));
+    let changes = Arc::new(Semaphore::new(n_connections));
     let service = Arc::new(Service {
         feed: app.feed,
         views: app.views,
@@ -103,6 +104,7 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
         openapi: openapi::document(guard.has_token(), app.extra_routes),
         guard,
         clients: Arc::clone(&clients),
+        changes: Arc::clone(&changes),
         max_clients: n_clients,
         keep_alive: config.keep_alive(),
         stopping: stopping.clone(),
@@ -116,7 +118,7 @@ pub fn serve(config: &HttpConfig, app: AppState) -> Result<HttpServer, HttpError
     let router = routes::router(service, app.extra);
     let seats = Seats::new(n_connections, config);
     runtime.spawn(accept(listener, router, (Arc::clone(&connections), seats), stopping));
-    let pending = [(connections, n_connections as u32), (clients, n_clients as u32)];
+    let pending = [(connections, n_connections as u32), (clients, n_clients as u32), (changes, n_connections as u32)];
     Ok(HttpServer { local_addr, runtime, stop, pending })
 }
 

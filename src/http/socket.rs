@@ -56,6 +56,7 @@ async fn followed(socket: &mut WebSocket, tail: &mut Tail) -> Goodbye {
                 Message::Ping(Bytes::new())
             }
             Step::End(why) => return Some((close_code::AWAY, why.into())),
+            Step::Over(over) => return over.goodbye(),
         };
         if socket.send(message).await.is_err() {
             return None;

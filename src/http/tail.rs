@@ -28,6 +28,8 @@ pub(super) enum Step {
     Idle,
     /// Nothing will come any more; why, in words.
     End(&'static str),
+    /// The client has to leave.
+    Over(Over),
 }
 
 impl Tail {
@@ -42,7 +44,7 @@ impl Tail {
             over = self.place.over() => match self.reader.try_next() {
                 // What is there already is still given.
                 Some(next @ (Next::Record(_) | Next::Lost(_))) if over == Over::Stopping => Ok(next),
-                _ => return Step::End(over.why()),
+                _ => return Step::Over(over),
             },
             next = timeout(self.keep_alive, self.reader.next()) => next,
         };

@@ -18,7 +18,7 @@ use ingest::{Piece, Readiness, Relay, Viewer};
 use serde_json::json;
 use tokio::{
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -107,8 +107,9 @@ struct Show {
 
 impl Show {
     async fn run(mut self, socket: &mut WebSocket) -> Goodbye {
-        let (mut n_unanswered, mut idle) = (0, Duration::ZERO);
-        let patience = SIGN_OF_LIFE.min(self.keep_alive);
+        let mut n_unanswered = 0;
+        // Since the last piece, and since anything was sent.
+        let (mut idle, mut told_at) = (Duration::ZERO, Instant::now());
         // What is there already.
         self.woken.notify_one();
         loop {
@@ -126,33 +127,37 @@ impl Show {
                     }
                     Some(Err(_)) => return Some((close_code::SIZE, "a viewer has nothing to say".into())),
                 },
-                woken = timeout(patience, self.woken.notified()) => woken,
+                woken = timeout_at(told_at + SIGN_OF_LIFE, self.woken.notified()) => woken,
             };
-            idle = if woken.is_ok() { Duration::ZERO } else { idle + patience };
-            if woken.is_err() && idle < self.keep_alive {
-                socket.send(Message::text(r#"{"type":"alive"}"#)).await.ok()?;
-                continue;
-            }
-            if woken.is_err() {
-                idle = Duration::ZERO;
-                n_unanswered += 1;
-                if n_unanswered > MOST_UNANSWERED {
-                    return Some((close_code::POLICY, "no answer to pings".into()));
+            if woken.is_ok() {
+                let taken = self.viewer.take();
+                // Sound wakes also those who do not want it.
+                if !taken.pieces.is_empty() {
+                    (idle, told_at) = (Duration::ZERO, Instant::now());
                 }
-                socket.send(Message::Ping(Bytes::new())).await.ok()?;
-                continue;
+                for piece in taken.pieces {
+                    self.send(socket, piece).await?;
+                }
+                if let Some(why) = taken.over {
+                    self.end(socket, &why).await;
+                    return Some((close_code::NORMAL, why));
+                }
+                if taken.more {
+                    // A client that is behind is listened to in between.
+                    self.woken.notify_one();
+                }
             }
-            let taken = self.viewer.take();
-            for piece in taken.pieces {
-                self.send(socket, piece).await?;
-            }
-            if let Some(why) = taken.over {
-                self.end(socket, &why).await;
-                return Some((close_code::NORMAL, why));
-            }
-            if taken.more {
-                // A client that is behind is listened to in between.
-                self.woken.notify_one();
+            if told_at.elapsed() >= SIGN_OF_LIFE {
+                (idle, told_at) = (idle + SIGN_OF_LIFE, Instant::now());
+                socket.send(Message::text(r#"{"type":"alive"}"#)).await.ok()?;
+                if idle >= self.keep_alive {
+                    idle = Duration::ZERO;
+                    n_unanswered += 1;
+                    if n_unanswered > MOST_UNANSWERED {
+                        return Some((close_code::POLICY, "no answer to pings".into()));
+                    }
+                    socket.send(Message::Ping(Bytes::new())).await.ok()?;
+                }
             }
         }
     }

@@ -8,7 +8,7 @@
 //! | `feed` | 4096 events | the oldest is dropped: readers are told what they lost | queue `n_dropped` |
 //! | `evidence` (in the store of alerts) | 1024 records of alerts, at most 32 of them with a picture | the oldest is dropped: a later record of the same alert replaces it | queue `n_dropped` |
 //! | `history` | 4096 transcripts, changes of state, gaps and entries of the audit | the oldest is dropped | queue `n_dropped` |
-//! | `clips` (in the history) | 256 transcripts whose clips are to be made | the oldest is dropped: it has no clip | queue `n_dropped` |
+//! | `clips` (in the history) | 64 transcripts whose clips are to be made | the oldest is dropped: it has no clip | queue `n_dropped` |
 //! | `sink:<name>` | events, capacity by sink | by sink: file and Kafka block, console drops its oldest | queue `n_dropped` |
 //!
 //! Streams come and go while it runs, see `residents`. Draining goes upstream first: streams, then engines and the speech

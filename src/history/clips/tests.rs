@@ -1,11 +1,13 @@
 //! Which clips are gathered and kept, in a real folder.
 
+use std::time::UNIX_EPOCH;
+
 use base::{
     media::{MediaSegment, SessionId, StreamName},
     time::ManualClock,
 };
 
-use super::*;
+use super::{kept::FUTURE_MS, *};
 use crate::hls::{Captions, HlsConfig};
 
 fn clip(n_bytes: u64, written_ms: i64) -> Clip {
@@ -62,7 +64,9 @@ fn gatherings(n: usize) -> (Arc<HlsStore>, StreamName, Vec<Gathering>) {
     let cam = StreamName::new("cam").expect("name");
     media.attach(&cam, Captions::Expected { language: None });
     let gathering = |number| {
-        let tap = media.tap(&cam, &SessionId::derived([b"s".as_slice()]), Pts::ZERO).expect("tap");
+        let tap = media
+            .tap(&cam, &SessionId::derived([b"s".as_slice()]), Pts::ZERO..Pts::from_nanos(u64::MAX), usize::MAX)
+            .expect("tap");
         let (start, end) = (Pts::ZERO, Pts::from_millis(100_000));
         Gathering::new(Wanted { id: format!("s-{number}"), start, end, tap }, NEVER)
     };
@@ -134,6 +138,7 @@ fn shared(dir: &Path) -> Shared {
         n_cut: AtomicU64::new(0),
         n_removed: AtomicU64::new(0),
         is_troubled: AtomicBool::new(false),
+        is_closing: AtomicBool::new(false),
     }
 }
 
@@ -181,4 +186,37 @@ fn what_was_left_is_found_and_what_was_not_finished_goes() {
     let mut left: Vec<_> = fs::read_dir(folder.path()).expect("folder").flatten().map(|e| e.file_name()).collect();
     left.sort();
     assert_eq!(left, ["a b@7.mp4", "notes.txt", "s-1@2000.mp4", "s-2@x.mp4"]);
+}
+
+#[test]
+fn what_is_dated_in_the_future_does_not_push_out_the_present() {
+    let mut kept = Kept::default();
+    for (id, written_ms) in [("old", 10), ("new", 20), ("wrong", 20 + 2 * FUTURE_MS)] {
+        kept.add(id.into(), Clip { from_ms: 0, n_bytes: 10, written_ms });
+    }
+    let mut gone = |max_bytes| {
+        let gone = kept.superfluous((30, Duration::ZERO), Duration::from_secs(1000), max_bytes);
+        gone.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(gone(20), ["wrong"]);
+    assert_eq!(gone(19), ["old"]);
+}
+
+#[test]
+fn what_cannot_be_taken_away_is_not_forgotten() {
+    let folder = tempfile::tempdir().expect("folder");
+    let shared = shared(folder.path());
+    for (id, written_ms) in [("a", 10), ("b", 20), ("c", 30)] {
+        shared.kept.lock().add(id.into(), Clip { from_ms: 7, n_bytes: 600, written_ms });
+    }
+    // In the place of its file lies a folder.
+    fs::create_dir(shared.path("b", 7)).expect("folder");
+    fs::write(shared.path("c", 7), b"mp4").expect("file");
+    shared.sweep();
+    let left = |shared: &Shared| shared.kept.lock().by_id.keys().cloned().collect::<Vec<_>>();
+    assert_eq!((left(&shared), shared.n_removed.load(Relaxed)), (vec!["b".to_owned(), "c".to_owned()], 1));
+    fs::remove_dir(shared.path("b", 7)).expect("folder");
+    shared.sweep();
+    assert_eq!((left(&shared), shared.n_removed.load(Relaxed)), (vec!["c".to_owned()], 2));
+    assert_eq!(shared.kept.lock().n_bytes, 600);
 }
