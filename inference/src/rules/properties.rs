@@ -43,7 +43,8 @@ fn person(track: u64, x: f32, y: f32) -> Object<'static> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// One person walks into the yard and stays for ten seconds.
+    /// One person walks into the yard and stays for ten seconds. Where they come from is seen: nobody crosses a line who is first
+    /// seen on it.
     #[test]
     fn one_happening_is_one_alert(
         tremble in prop::collection::vec((-0.008_f32..0.008, -0.008_f32..0.008), 100),
@@ -52,7 +53,7 @@ proptest! {
         n_seen_before_new_id in 10_usize..90,
     ) {
         let mut frames: Vec<Event> = (0..100_usize)
-            .filter(|n| !is_lost[*n])
+            .filter(|n| *n < 5 || !is_lost[*n])
             .map(|n| {
                 let way = (n as f32 / 20.0).min(1.0);
                 let (x, y) = (0.3 + 0.4 * way + tremble[n].0, 0.6 + tremble[n].1);
