@@ -72,8 +72,9 @@ fn packets(file: &Path) -> (Vec<u64>, Vec<u64>) {
 
 /// What ffmpeg complains of when it decodes a file.
 fn complaints(file: &Path) -> String {
-    let output =
-        Command::new("ffmpeg").args(["-v", "warning", "-i"]).arg(file).args(["-f", "null", "-"]).output().unwrap();
+    // In the file's own time base: pictures may be closer together than their usual rate has it.
+    let as_they_are = ["-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"];
+    let output = Command::new("ffmpeg").args(["-v", "warning", "-i"]).arg(file).args(as_they_are).output().unwrap();
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -139,7 +140,8 @@ fn a_stream_is_watched_in_its_own_time_by_strangers_and_in_a_browser() {
         assert!(inside.len() > 10, "{folder}: {times:?} {begin} {end}");
         for time in inside {
             let near = video.iter().map(|v| v.abs_diff(*time)).min();
-            assert!(near <= Some(1), "{folder}: {time} is not in {video:?}");
+            // A camera that stutters on a busy machine has its times put right while they come.
+            assert!(near <= Some(20), "{folder}: {time} is not in {video:?}");
         }
         assert_eq!(complaints(&file), "", "{folder}");
     }
