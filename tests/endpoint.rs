@@ -1,6 +1,8 @@
 //! Model servers as programs of their own: one on AWS's package for SageMaker containers, one on KServe's. Both find the
 //! ball of the test pattern, a shaded disc on black of which 37 pixels are bright, so that boxes can be checked.
 
+use std::process::Command;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
@@ -173,7 +175,10 @@ fn kserve_takes_pixels_in_bytes_and_pictures_in_json() {
     let port = free_port();
     let args = [format!("{CLIENTS}/kserve_server.py"), port.to_string()];
     let server = tool(&python(), &args, &scene.path("."));
-    wait_for("the KServe server", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let ready = format!("http://127.0.0.1:{port}/v2/health/ready");
+    wait_for("the KServe server", || {
+        Command::new("curl").args(["-sf", "-m", "10", &ready]).output().unwrap().status.success().then_some(())
+    });
     for (size, tensors, told) in [
         // Small, because KServe makes a list of numbers of it.
         ("max_width = 160", "datatype = \"uint8\"", ("UINT8", [1, 120, 160, 3].as_slice(), true)),

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use base::time::SystemClock;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,16 +20,17 @@ pub(crate) const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/demo.m
 /// Longest wait for anything: only ever reached by a failing test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Waits until `what` gives a value.
+/// Waits until `what` gives a value. Patience is what this process slept, so that a machine that stood still for a minute,
+/// as virtual ones do, costs nothing.
 pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let clock = SystemClock::new();
-    loop {
+    const STEP: Duration = Duration::from_millis(50);
+    for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(clock.monotonic() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(STEP);
     }
+    panic!("waited {PATIENCE:?} in vain for {what}")
 }
 
 /// For tests that want all of the machine: one at a time, or they starve each other's models and deadlines.
@@ -132,7 +132,7 @@ impl Done {
     }
 }
 
-/// A process that runs beside the test; killed when dropped.
+/// A process that runs beside the test; killed when dropped. Of a test that fails, the last it printed is shown.
 pub(crate) struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
@@ -210,7 +210,13 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let ended = self.child.wait();
+        if thread::panicking() {
+            let output = self.output();
+            let lines: Vec<&str> = output.lines().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("-- process {} ({ended:?}) printed at last:\n{}\n--", self.pid(), last.join("\n"));
+        }
     }
 }
 

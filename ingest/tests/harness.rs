@@ -72,12 +72,18 @@ impl MediaConsumer for Recorder {
 }
 
 impl Recorder {
-    /// Waits until `done`; panics with what was seen when it never comes.
+    /// Waits until `done`; panics with what was seen when it never comes. Patience is what was waited in small steps, so that
+    /// a machine that stood still for a minute, as virtual ones do, costs nothing.
     pub(crate) fn wait(&self, what: &str, done: impl Fn(&Seen) -> bool) {
+        const STEP: Duration = Duration::from_millis(100);
         let mut seen = self.seen.lock();
-        let timed_out = self.changed.wait_while_for(&mut seen, |s| !done(s), LONG).timed_out();
+        for _ in 0..LONG.as_millis() / STEP.as_millis() {
+            if !self.changed.wait_while_for(&mut seen, |s| !done(s), STEP).timed_out() {
+                break;
+            }
+        }
         assert!(
-            !timed_out || done(&seen),
+            done(&seen),
             "waited in vain for {what}: {} frames, {} chunks, {:?}",
             seen.frames.len(),
             seen.chunks.len(),

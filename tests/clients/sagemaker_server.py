@@ -66,5 +66,7 @@ async def invocations(request: Request) -> Response:
 sagemaker.bootstrap(app)
 listener = socket.socket()
 listener.bind(("127.0.0.1", 0))
+# Who comes before the server is up waits for it.
+listener.listen()
 print(f"endpoint http://127.0.0.1:{listener.getsockname()[1]}/invocations", flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
