@@ -208,6 +208,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "what a failing test shows")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let ended = self.child.wait();
