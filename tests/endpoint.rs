@@ -54,23 +54,37 @@ fn account(output: &str, stream: &str) -> (u64, u64, String) {
     (words[state + 1].parse().unwrap(), words[state + 2].parse().unwrap(), words[state + 3..].join(" "))
 }
 
-/// Runs until the pattern has ended and so many frames have results; gives the records and the output.
-fn run(scene: &Scene, config: &str, n_frames: usize) -> (Vec<Value>, String) {
+/// As [`run_through`], where the server is well. A live picture may be given up for newer ones when the machine stands still
+/// for half a second: a quarter at most.
+fn run(scene: &Scene, config: &str, n_frames: u64) -> Vec<Value> {
+    let (records, output) = run_through(scene, config, n_frames);
+    assert!(4 * n_seen(&records) as u64 >= 3 * n_frames, "{output}");
+    records
+}
+
+/// Runs until the pattern of so many frames has ended; gives the records and the output.
+fn run_through(scene: &Scene, config: &str, n_frames: u64) -> (Vec<Value>, String) {
     let service = scene.service(config);
-    let is_over = |records: &[Value]| has_ended(records) && of_type(records, "detections").len() >= n_frames;
-    scene.wait_for_records("the end of the pattern", is_over);
+    scene.wait_for_records("the end of the pattern", has_ended);
     let (code, output) = service.terminate();
     assert_eq!(code, Some(0), "{output}");
     let records = scene.records("events.jsonl");
     assert_valid(&records);
+    let (n_decoded, n_inferred, drops) = account(&output, "ball");
+    assert_eq!((n_decoded, n_inferred), (n_frames, n_seen(&records) as u64), "{output}");
+    assert_eq!(n_inferred < n_frames, drops.starts_with(char::is_alphabetic), "{output}");
     (records, output)
+}
+
+/// How many frames have results.
+fn n_seen(records: &[Value]) -> usize {
+    of_type(records, "detections").len()
 }
 
 /// Each box is around the ball: as wide as it is, within the picture, moving.
 #[track_caller]
-fn assert_boxes(records: &[Value], n_frames: usize, tolerance: f64) {
+fn assert_boxes(records: &[Value], tolerance: f64) {
     let frames = of_type(records, "detections");
-    assert_eq!(frames.len(), n_frames);
     let mut places = Vec::new();
     for frame in &frames {
         let objects = frame["objects"].as_array().unwrap();
@@ -84,9 +98,9 @@ fn assert_boxes(records: &[Value], n_frames: usize, tolerance: f64) {
         places.push((sides[0] * 10.0) as i64);
     }
     places.dedup();
-    assert!(places.len() > n_frames / 2, "the ball moves: {places:?}");
+    assert!(places.len() > frames.len() / 2, "the ball moves: {places:?}");
     let indices: Vec<u64> = frames.iter().map(|frame| frame["frame"]["index"].as_u64().unwrap()).collect();
-    assert_eq!(indices, (0..n_frames as u64).collect::<Vec<_>>(), "in order, none twice");
+    assert!(indices.is_sorted_by(|one, next| one < next), "in order, none twice: {indices:?}");
     assert!(frames.iter().any(|frame| frame["objects"][0]["track"].is_u64()), "nothing is followed");
 }
 
@@ -104,9 +118,8 @@ fn sagemakers_boxes_are_found_in_jpeg_and_png_and_in_smaller_pictures() {
         let n_before = requests(&server).len();
         let config = ball("fps=10&secs=4", &format!("{at}\nimage = \"{image}\"\n{more}"));
         let kit = "[sinks.kit]\ntype = \"file\"\nformat = \"kit\"\npath = \"kit.jsonl\"\n";
-        let (records, output) = run(&scene, &format!("{config}{kit}"), 40);
-        assert_boxes(&records, 40, tolerance);
-        assert_eq!(account(&output, "ball").1, 40, "{output}");
+        let records = run(&scene, &format!("{config}{kit}"), 40);
+        assert_boxes(&records, tolerance);
         let model = &of_type(&records, "detections")[0]["model"];
         if image == "png" {
             assert_eq!((&model["name"], &model["version"]), (&"finder".into(), &"7".into()));
@@ -115,7 +128,7 @@ fn sagemakers_boxes_are_found_in_jpeg_and_png_and_in_smaller_pictures() {
             assert_eq!((&model["name"], &model["version"]), (&host.into(), &"unknown".into()));
         }
         let told = requests(&server).split_off(n_before);
-        assert_eq!(told.len(), 40);
+        assert_eq!(told.len(), n_seen(&records));
         for request in told {
             assert_eq!(request["format"].as_str().unwrap().to_lowercase(), image, "{request}");
             assert_eq!(request["content_type"], format!("image/{image}"));
@@ -123,7 +136,7 @@ fn sagemakers_boxes_are_found_in_jpeg_and_png_and_in_smaller_pictures() {
         }
         // The same frames as a consumer of KIT reads them.
         let kit = scene.records("kit.jsonl");
-        assert_eq!(kit.len(), 40);
+        assert_eq!(kit.len(), n_seen(&records));
         for record in kit {
             assert_eq!(record["streamName"], "ball");
             let fragment = record["fragmentMetaData"].as_str().unwrap();
@@ -148,9 +161,8 @@ fn classes_and_any_other_answers_are_told() {
     let at = format!(
         "url = \"{url}\"\nprotocol = \"sagemaker\"\ntask = \"classification\"\nclasses = [\"a\", \"b\", \"c\"]"
     );
-    let (records, _) = run(&scene, &ball("fps=10&secs=1", &at).replace("min_score = 0.5", "min_score = 0.05"), 10);
+    let records = run(&scene, &ball("fps=10&secs=1", &at).replace("min_score = 0.5", "min_score = 0.05"), 10);
     let frames = of_type(&records, "detections");
-    assert_eq!(frames.len(), 10);
     let labels = serde_json::json!([{ "class": "c", "score": 0.9 }, { "class": "b", "score": 0.07 }]);
     assert!(frames.iter().all(|frame| frame["labels"] == labels && frame["objects"].as_array().unwrap().is_empty()));
     for (mode, expected) in [
@@ -162,9 +174,8 @@ fn classes_and_any_other_answers_are_told() {
     ] {
         let scene = Scene::new();
         let (_server, url) = sagemaker(&scene, &[mode]);
-        let (records, _) = run(&scene, &ball("fps=10&secs=1", &format!("url = \"{url}\"\nprotocol = \"raw\"")), 10);
+        let records = run(&scene, &ball("fps=10&secs=1", &format!("url = \"{url}\"\nprotocol = \"raw\"")), 10);
         let frames = of_type(&records, "detections");
-        assert_eq!(frames.len(), 10);
         assert!(frames.iter().all(|frame| frame["answer"] == expected), "{}", frames[0]);
     }
 }
@@ -190,10 +201,10 @@ fn kserve_takes_pixels_in_bytes_and_pictures_in_json() {
             "url = \"http://127.0.0.1:{port}\"\nprotocol = \"kserve\"\nmodel = \"ball\"\nclasses = [\"ball\"]\n{size}\n\
              [profiles.p.endpoint.kserve]\nbox_unit = \"pixels\"\n{tensors}"
         );
-        let (records, _) = run(&scene, &ball("fps=10&secs=2", &endpoint), 20);
-        assert_boxes(&records, 20, if size.is_empty() { 2.0 } else { 9.0 });
+        let records = run(&scene, &ball("fps=10&secs=2", &endpoint), 20);
+        assert_boxes(&records, if size.is_empty() { 2.0 } else { 9.0 });
         let requests = requests(&server).split_off(n_before);
-        assert_eq!(requests.len(), 20);
+        assert_eq!(requests.len(), n_seen(&records));
         for request in requests {
             assert_eq!((&request["datatype"], &request["binary"]), (&told.0.into(), &told.2.into()), "{request}");
             assert_eq!(request["shape"], serde_json::json!(told.1));
@@ -218,12 +229,10 @@ fn a_server_in_trouble_costs_frames_that_are_counted_and_told() {
         let endpoint = format!(
             "url = \"{url}\"\nprotocol = \"sagemaker\"\nclasses = [\"ball\"]\nheader_files = {{ authorization = \"token\" }}\n{more}"
         );
-        let (records, output) = run(&scene, &ball("fps=5&secs=1", &endpoint), if expected.is_ok() { 5 } else { 0 });
+        let (records, output) = run_through(&scene, &ball("fps=5&secs=1", &endpoint), 5);
         assert!(!output.contains("hunter2"), "{output}");
         assert!(!records.iter().any(|record| record.to_string().contains("hunter2")));
-        let (n_decoded, n_inferred, drops) = account(&output, "ball");
-        assert_eq!(n_decoded, 5, "{output}");
-        assert_eq!(of_type(&records, "detections").len() as u64, n_inferred);
+        let (_, n_inferred, drops) = account(&output, "ball");
         match expected {
             Ok(()) => assert_eq!(n_inferred, 5, "{server:?}: {output}"),
             Err((reason, cause)) => {
@@ -269,5 +278,6 @@ fn a_slow_server_disturbs_nobody_else() {
     let n_dropped: u64 = reasons.map(|pair| pair[1].trim_end_matches(',').parse::<u64>().unwrap()).sum();
     assert_eq!(n_decoded, n_inferred + n_dropped, "{output}");
     let (n_decoded, n_inferred, drops) = account(&output, "other");
-    assert!(n_inferred >= 10 && !drops.contains("superseded"), "{n_decoded} {n_inferred} {drops}: {output}");
+    // One that had to wait for the server would be looked at twice in three seconds, not five times in one.
+    assert!(n_inferred >= 10 && 2 * n_inferred >= n_decoded, "{n_decoded} {n_inferred} {drops}: {output}");
 }
