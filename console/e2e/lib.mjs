@@ -49,7 +49,9 @@ export async function journey(name, steps) {
     must(errors.length === 0, "the page had errors", errors);
     tell({ journey: name, is: "done" });
   } catch (error) {
-    tell({ journey: name, is: "failed", why: error.message, errors });
+    const pages = browser.contexts().flatMap((context) => context.pages());
+    const seen = await Promise.all(pages.map((page) => page.evaluate(() => `${location.hash}: ${document.body.innerText.slice(0, 1500)}`).catch((e) => e.message)));
+    tell({ journey: name, is: "failed", why: error.message, errors, seen });
     process.exitCode = 1;
   } finally {
     await browser.close();

@@ -18,7 +18,10 @@ export function merge(known: ReadonlyMap<string, Alert>, records: readonly Alert
     const old = all.get(record.alert);
     if (!old) all.set(record.alert, record);
     else if (newer(record, old)) all.set(record.alert, { ...record, acknowledged: record.acknowledged ?? old.acknowledged ?? null, silenced: record.silenced ?? old.silenced ?? null });
-    else if (!newer(old, record) && (record.acknowledged !== undefined || record.silenced !== undefined)) all.set(record.alert, record);
+    else if (record.acknowledged === undefined && record.silenced === undefined) continue;
+    else if (!newer(old, record)) all.set(record.alert, record);
+    // What is kept may be a moment behind what came live; what people did holds for the alert all the same.
+    else all.set(record.alert, { ...old, acknowledged: record.acknowledged ?? null, silenced: (isOpen(old) ? record : old).silenced ?? null });
   }
   if (all.size <= MOST_ALERTS) return all;
   return new Map(sorted(all.values()).slice(0, MOST_ALERTS).map((a) => [a.alert, a]));

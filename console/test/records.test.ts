@@ -14,6 +14,9 @@ test("the newest record of an alert is kept, and what people did with it", () =>
   // The same record, as the list tells it: what people did is news.
   const back = merge(merge(known, [alert("a", 1)]), [alert("a", 1, { acknowledged: null, silenced: null })]).get("a");
   assert.equal(back?.acknowledged, null);
+  // Also where the list is behind what came live.
+  const ahead = merge(merge(new Map(), [alert("a", 3, { state: "updated" })]), [alert("a", 1, { acknowledged: { by: "bert", at: at(0), note: null }, silenced: null })]).get("a");
+  assert.deepEqual([ahead?.revision, ahead?.state, ahead?.acknowledged?.by], [3, "updated", "bert"]);
   // An older one is none.
   assert.equal(merge(merge(known, [alert("a", 5)]), [alert("a", 2, { state: "closed" })]).get("a")?.revision, 5);
   assert.ok(newer(alert("a", 0, { epoch: 2 }), alert("a", 9, { epoch: 1 })));

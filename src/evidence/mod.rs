@@ -92,7 +92,25 @@ struct Shared {
     news: Arc<News>,
     /// Ids of alerts whose clips are not yet made.
     gathering: Mutex<HashSet<String>>,
+    /// Ids of alerts of which nothing is written down yet.
+    coming: Mutex<HashSet<String>>,
     counts: Counts,
+}
+
+/// An opened alert is on its way to the thread, and [`EvidenceStore::is_coming`] until this is dropped.
+struct Coming(Arc<Shared>, String);
+
+impl Coming {
+    fn new(shared: &Arc<Shared>, id: &str) -> Self {
+        shared.coming.lock().insert(id.to_owned());
+        Self(Arc::clone(shared), id.to_owned())
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.coming.lock().remove(&self.1);
+    }
 }
 
 /// A file of an alert.
@@ -149,6 +167,7 @@ impl EvidenceStore {
             index: Mutex::new(index),
             news,
             gathering: Mutex::new(left_over.iter().cloned().collect()),
+            coming: Mutex::default(),
             counts: Counts::default(),
         });
         shared.sweep();
@@ -202,8 +221,9 @@ impl EvidenceStore {
             return;
         }
         let Some(queue) = inner.queue.lock().clone() else { return };
-        let (mut still, mut tap) = (None, None);
+        let (mut still, mut tap, mut coming) = (None, None, None);
         if alert.state == AlertState::Opened {
+            coming = Some(Coming::new(&inner.shared, &alert.alert));
             still = frame.and_then(|frame| {
                 let copy = inner.places.copy(frame);
                 if copy.is_none() {
@@ -218,7 +238,7 @@ impl EvidenceStore {
                 tap = Some(media.tap(&event.stream.name, &event.session, span, usize::MAX));
             }
         }
-        queue.send(Taken { event: Arc::clone(event), still, tap });
+        queue.send(Taken { event: Arc::clone(event), still, tap, coming });
     }
 
     /// What an earlier run of a stream has left: the newest records of its alerts that are not closed, oldest first, and of
@@ -255,12 +275,18 @@ impl EvidenceStore {
         self.known(id).is_some()
     }
 
+    /// Whether an alert was opened a moment ago, and is about to be kept: who was told of it may be quicker than the disk.
+    pub fn is_coming(&self, id: &str) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.shared.coming.lock().contains(id))
+    }
+
     /// Where a file of an alert lies. Looks at the disk.
     ///
     /// # Errors
     /// Why there is none.
     pub fn file(&self, id: &str, file: AlertFile) -> Result<PathBuf, NoFile> {
-        let shared = self.known(id).ok_or(NoFile::Unknown)?;
+        let unknown = if self.is_coming(id) { NoFile::NotYet } else { NoFile::Unknown };
+        let shared = self.known(id).ok_or(unknown)?;
         let (name, key) = match file {
             AlertFile::Snapshot => (SNAPSHOT, "snapshot"),
             AlertFile::Clip => (CLIP, "clip"),

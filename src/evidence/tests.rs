@@ -80,6 +80,22 @@ fn the_newest_record_is_kept_and_open_ones_are_found_after_a_restart() {
 }
 
 #[test]
+fn an_alert_that_is_told_of_is_kept_or_coming() {
+    let folder = tempfile::tempdir().expect("folder");
+    let kept = store(&folder);
+    let is_known = |id: &str| kept.is_coming(id) || kept.has(id);
+    for number in 0..50 {
+        kept.take(&alert("cam", (number, 0), OPENED, 1000, NONE), None);
+        assert!(is_known(&id("cam", number)));
+        assert_ne!(kept.file(&id("cam", number), AlertFile::Snapshot), Err(NoFile::Unknown));
+    }
+    wait_for("the last", || (!kept.is_coming(&id("cam", 49))).then_some(()));
+    assert!((0..50).all(|number| kept.has(&id("cam", number)) && !kept.is_coming(&id("cam", number))));
+    assert!(!is_known(&id("cam", 50)));
+    kept.close();
+}
+
+#[test]
 fn what_is_not_enabled_keeps_nothing() {
     let folder = tempfile::tempdir().expect("folder");
     let off = EvidenceConfig { enabled: false, ..config(&folder) };

@@ -17,7 +17,7 @@ use base::{
 use bytes::Bytes;
 
 use super::{
-    Shared, What,
+    Coming, Shared, What,
     draw::{Annotation, Picture},
     folder::{CLIP, GATHERED, MAKING, Meta, NO_CLIP, SNAPSHOT},
     gathering::{Closeup, Gathering, Plan},
@@ -45,6 +45,8 @@ pub(super) struct Taken {
     pub(super) still: Option<Still>,
     /// Only of an alert that was opened, and is to have a clip.
     pub(super) tap: Option<Result<Tap, NoTap>>,
+    /// Until the record is written down. Only of an alert that was opened.
+    pub(super) coming: Option<Coming>,
 }
 
 pub(super) struct Worker {
@@ -133,7 +135,7 @@ impl Worker {
     }
 
     fn take(&mut self, taken: Taken) {
-        let Taken { event, still, tap } = taken;
+        let Taken { event, still, tap, coming } = taken;
         let Body::Alert(alert) = &event.body else { return };
         let shared = Arc::clone(&self.shared);
         let at = self.stamp();
@@ -145,6 +147,7 @@ impl Worker {
         let id = alert.alert.as_str();
         let for_good = alert.state != AlertState::Updated;
         let kept = shared.folder.keep_record(id, &json, for_good).map_err(|e| e.to_string());
+        drop(coming);
         shared.news.put(NewsItem { id: event.id.clone(), json, facts: Facts::from(&meta) });
         if !self.fared(What::Record, id, kept) {
             return;

@@ -40,6 +40,9 @@ const USUAL: usize = 100;
 const MOST: usize = 1000;
 /// A browser waits so long before it comes back.
 const RETRY: Duration = Duration::from_secs(2);
+/// Whoever names an alert that is being written down waits for it so long, and looks so often.
+const ARRIVAL: Duration = Duration::from_secs(10);
+const ARRIVAL_STEP: Duration = Duration::from_millis(20);
 
 impl Service {
     fn kept(&self) -> Result<EvidenceStore, Refusal> {
@@ -109,7 +112,19 @@ pub(super) async fn one(
 ) -> Result<Response, Refusal> {
     Params::parse(query.as_deref(), &[])?;
     let kept = service.kept()?;
+    arrived(&kept, &id).await?;
     shown(&service, kept, id).await
+}
+
+/// Waits for one that was told of a moment ago and is being written down.
+async fn arrived(kept: &EvidenceStore, id: &str) -> Result<(), Refusal> {
+    for _ in 0..ARRIVAL.as_millis() / ARRIVAL_STEP.as_millis() {
+        if !kept.is_coming(id) {
+            break;
+        }
+        tokio::time::sleep(ARRIVAL_STEP).await;
+    }
+    if kept.has(id) { Ok(()) } else { Err(unknown(id)) }
 }
 
 async fn shown(service: &Service, kept: EvidenceStore, id: String) -> Result<Response, Refusal> {
@@ -141,9 +156,7 @@ pub(super) async fn acknowledge(
     let kept = service.kept()?;
     let Acknowledgement { note } = body::read(request).await?;
     let note = text("note", note)?;
-    if !kept.has(&id) {
-        return Err(unknown(&id));
-    }
+    arrived(&kept, &id).await?;
     let (desk, by, of, asked) = (service.desk.clone(), pass.user().to_owned(), kept.clone(), id.clone());
     waiting(move || desk.acknowledge(&asked, &by, note, |alert| of.has(alert))).await?.map_err(refused)?;
     shown(&service, kept, id).await
@@ -157,9 +170,7 @@ pub(super) async fn unacknowledge(
 ) -> Result<Response, Refusal> {
     Params::parse(query.as_deref(), &[])?;
     let kept = service.kept()?;
-    if !kept.has(&id) {
-        return Err(unknown(&id));
-    }
+    arrived(&kept, &id).await?;
     let (desk, asked) = (service.desk.clone(), id.clone());
     waiting(move || desk.unacknowledge(&asked)).await?.map_err(refused)?;
     shown(&service, kept, id).await
@@ -204,9 +215,7 @@ async fn evidence(
         NoFile::Unknown => unknown(id),
         NoFile::NotYet => Refusal::new(
             StatusCode::NOT_FOUND,
-            format!(
-                "the {what} is not there yet: it is made once the alert is closed, or the clip has its full length"
-            ),
+            format!("the {what} is not there yet: a clip is made once the alert is closed, or has its full length"),
         )
         .with(header::RETRY_AFTER, axum::http::HeaderValue::from_static("5")),
         NoFile::None(cause) => Refusal::new(StatusCode::NOT_FOUND, format!("this alert has no {what}: {cause}")),
