@@ -265,9 +265,7 @@ fn a_slow_server_disturbs_nobody_else() {
     let count = |records: &[Value], stream: &str| {
         of_type(records, "detections").iter().filter(|record| record["stream"] == stream).count()
     };
-    let records = scene.wait_for_records("results of both", |r| count(r, "ball") >= 2 && count(r, "other") >= 10);
-    let late = of_type(&records, "detections").into_iter().filter(|r| r["stream"] == "other").count();
-    assert!(late >= 10);
+    scene.wait_for_records("results of both", |r| count(r, "ball") >= 2 && count(r, "other") >= 10);
     let (code, output) = service.terminate();
     assert_eq!(code, Some(0), "{output}");
     let (n_decoded, n_inferred, drops) = account(&output, "ball");
@@ -277,7 +275,7 @@ fn a_slow_server_disturbs_nobody_else() {
     let reasons = words.chunks_exact(2).take_while(|pair| pair[0].starts_with(char::is_alphabetic));
     let n_dropped: u64 = reasons.map(|pair| pair[1].trim_end_matches(',').parse::<u64>().unwrap()).sum();
     assert_eq!(n_decoded, n_inferred + n_dropped, "{output}");
-    let (n_decoded, n_inferred, drops) = account(&output, "other");
-    // One that had to wait for the server would be looked at twice in three seconds, not five times in one.
-    assert!(n_inferred >= 10 && 2 * n_inferred >= n_decoded, "{n_decoded} {n_inferred} {drops}: {output}");
+    // One that had to wait for the server would be looked at no more often than the one that does.
+    let (_, n_of_other, _) = account(&output, "other");
+    assert!(n_of_other >= 10 && n_of_other > n_inferred, "{output}");
 }

@@ -28,14 +28,16 @@ mod sign;
 mod slack;
 mod target;
 mod template;
+mod wanted;
 
 use body::Body;
 pub use body::TemplateName;
-pub use config::{Kind, RetryConfig, WebhookConfig, WhenSilenced};
+pub use config::{RetryConfig, WebhookConfig};
 use pace::Pace;
 use post::{Answer, Poster, Request};
 use sign::Key;
 use target::Target;
+pub use wanted::{Kind, WhenSilenced};
 
 /// Fewest records that may be on their way; two batches where that is more.
 const LEAST_OUT: usize = 64;

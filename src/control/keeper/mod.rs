@@ -17,6 +17,7 @@ mod leases;
 pub mod placement;
 mod reports;
 pub mod resolve;
+mod run;
 mod runs;
 pub mod thread;
 mod wishes;
@@ -37,7 +38,7 @@ use self::{
     leases::{Hold, Lease},
     reports::Peer,
     resolve::Resolve,
-    runs::{Fixed, Run},
+    run::{Fixed, Run},
     wishes::{Erasure, Errand, Overlay, Removal, Waiting},
 };
 use super::{

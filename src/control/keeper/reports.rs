@@ -7,7 +7,7 @@ use sinks::control::Post;
 use super::{
     Action, Keeper, millis,
     placement::Seat,
-    runs::{Phase, Run, Told},
+    run::{Phase, Run, Told},
     wishes::Errand,
 };
 use crate::control::{
