@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use base::time::SystemClock;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,15 +21,17 @@ pub(crate) const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/media/demo.m
 /// Longest wait for anything: only ever reached by a failing test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Waits until `what` gives a value. Patience is what this process slept, so that a machine that stood still for a minute,
-/// as virtual ones do, costs nothing.
+/// Waits until `what` gives a value. A machine that stood still for a minute, as virtual ones do, costs little patience.
 pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    const STEP: Duration = Duration::from_millis(50);
-    for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
+    const LONGEST_TURN: Duration = Duration::from_secs(10);
+    let (clock, mut waited) = (SystemClock::new(), Duration::ZERO);
+    while waited < PATIENCE {
+        let begun = clock.monotonic();
         if let Some(value) = probe() {
             return value;
         }
-        thread::sleep(STEP);
+        thread::sleep(Duration::from_millis(50));
+        waited += clock.monotonic().saturating_sub(begun).min(LONGEST_TURN);
     }
     panic!("waited {PATIENCE:?} in vain for {what}")
 }

@@ -61,7 +61,7 @@ fn those_of(who: &[(String, String)], worker: &str) -> Vec<String> {
 /// Waits until some records of every stream have come since then.
 fn wait_for_records_after(fleet: &Fleet, broker: &str, at_ms: i64) {
     wait_for("records of every stream", || {
-        let account = Account::read(broker, fleet.prefix);
+        let account = Account::so_far(broker, fleet.prefix);
         names().iter().all(|name| account.fenced(name).first_captured_after(at_ms).is_some()).then_some(())
     });
 }
@@ -310,7 +310,7 @@ fn a_recording_is_resumed() {
     let clip = serde_json::json!({ "url": crate::harness::CLIP });
     fleet.workers[0].put("clip", &clip);
     let who = fleet.wait_until_settled(1);
-    let n_seen = |broker: &str| Account::read(broker, "resumed-recording").detections.get("clip").map_or(0, Vec::len);
+    let n_seen = |broker: &str| Account::so_far(broker, "resumed-recording").detections.get("clip").map_or(0, Vec::len);
     wait_for("some seconds of the recording", || (n_seen(&broker.address()) >= 5).then_some(()));
     let victim = who[0].1.clone();
     fleet.take(&victim).kill();

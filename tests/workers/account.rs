@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::broker;
 
 const READ_PATIENCE: Duration = Duration::from_secs(120);
+/// Where records come all the time, a reader may never be told that it is at the end.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One record.
 #[derive(Debug, Clone)]
@@ -38,10 +40,23 @@ pub(super) struct Fenced {
 }
 
 impl Account {
+    /// Everything that is there, of workers that have stopped.
     pub(super) fn read(brokers: &str, prefix: &str) -> Self {
+        let (account, whole) = Self::within(READ_PATIENCE, brokers, prefix);
+        assert!(whole, "the topics of {prefix} could not be read to their end");
+        account
+    }
+
+    /// What can be read in a few seconds, of workers that go on.
+    pub(super) fn so_far(brokers: &str, prefix: &str) -> Self {
+        Self::within(LOOK_PATIENCE, brokers, prefix).0
+    }
+
+    /// And whether that is all.
+    fn within(patience: Duration, brokers: &str, prefix: &str) -> (Self, bool) {
         let mut account = Self::default();
         let mut ids = HashSet::new();
-        let whole = broker::read(brokers, &format!("{prefix}.detections"), READ_PATIENCE, |record| {
+        let all_detections = broker::read(brokers, &format!("{prefix}.detections"), patience, |record| {
             let value: Value = serde_json::from_str(&record.payload).unwrap();
             let id = value["id"].as_str().unwrap().to_owned();
             // A record that came twice counts once, as for any consumer.
@@ -54,16 +69,14 @@ impl Account {
                 });
             }
         });
-        assert!(whole, "{prefix}.detections could not be read to its end");
-        let whole = broker::read(brokers, &format!("{prefix}.status"), READ_PATIENCE, |record| {
+        let all_gaps = broker::read(brokers, &format!("{prefix}.status"), patience, |record| {
             let value: Value = serde_json::from_str(&record.payload).unwrap();
             let id = value["id"].as_str().unwrap().to_owned();
             if value["type"] == "gap" && ids.insert(id) {
                 account.gaps.entry(record.key).or_default().push(value);
             }
         });
-        assert!(whole, "{prefix}.status could not be read to its end");
-        account
+        (account, all_detections && all_gaps)
     }
 
     /// The records of a stream behind a consumer's fence.
